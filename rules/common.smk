@@ -1,0 +1,90 @@
+# What rules need to know of dvc.yaml: files, parameters, commands. Nothing about stages stands here.
+import fcntl
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.graph import load_graph, place_of
+from distilled_circuits.params import load_params
+
+
+def or_stop(read, *arguments):
+    """Turn a mistake in params.yaml or dvc.yaml into one line instead of a traceback."""
+    try:
+        return read(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+graph = or_stop(load_graph)
+
+
+def deps(stage):
+    """A stage's inputs as Snakemake files: directories by the files that stand for them."""
+    return [path for declared in graph.stages[stage].inputs for path in graph.files(declared)]
+
+
+def outs(stage):
+    """A stage's outputs as Snakemake files; a model directory is represented by its model.json."""
+    return [place_of(path) for path in graph.stages[stage].wildcard_outputs()]
+
+
+def key(stage):
+    """The small file that changes when a stage's command or parameters do."""
+    return f".snakemake/keys/{graph.stages[stage].wildcard_name()}.json"
+
+
+def repro(stage):
+    """The job: DVC decides by content whether to run, restore or do nothing, and writes dvc.lock itself."""
+    instance = graph.stages[stage].wildcard_name().replace("{", "{wildcards.")
+    return f"dvc --wait-for-lock repro --quiet {instance} 2>&1 | tee {{log}}"
+
+
+def log_of(stage):
+    return f"logs/{graph.stages[stage].wildcard_name()}.log"
+
+
+def benchmark_of(stage):
+    return f"logs/benchmarks/{graph.stages[stage].wildcard_name()}.tsv"
+
+
+def every(*stages):
+    """All outputs of all items of some stages."""
+    return [place_of(out) for stage in stages for item in graph.stages[stage].instances() for out in item.outputs]
+
+
+def write_keys():
+    """Rewrite a key only when its content changes: without keys a clone with new parameters has nothing to do."""
+    for instance in graph.instances():
+        file = Path(f".snakemake/keys/{instance.name}.json")
+        content = or_stop(graph.key, instance)
+        if not file.exists() or file.read_text() != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
+
+
+def refuse_second_run():
+    """Hold a lock that dies with this process: a second run would delete outputs that the first one reads."""
+    global run_lock
+    Path(".snakemake").mkdir(exist_ok=True)
+    run_lock = open(".snakemake/run.lock", "w")
+    try:
+        fcntl.flock(run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise WorkflowError("another snakemake run is at work in this folder: wait until it ends or stop it") from None
+
+
+wildcard_constraints:
+    pair=r"\w+",
+    task=r"\w+",
+    condition=r"\w+",
+    seed=r"\d+",
+
+
+write_keys()
+
+
+onstart:
+    refuse_second_run()

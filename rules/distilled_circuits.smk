@@ -1,0 +1,112 @@
+# Distilled Circuits (arXiv 2505.10822): from prompts to the alignment score and its validation.
+rule prompts:
+    input:
+        deps("prompts"),
+        key("prompts"),
+    output:
+        outs("prompts"),
+    log:
+        log_of("prompts"),
+    benchmark:
+        benchmark_of("prompts")
+    threads: threads_of("prompts")
+    shell:
+        repro("prompts")
+
+
+rule activations:
+    input:
+        deps("activations"),
+        key("activations"),
+    output:
+        outs("activations"),
+    log:
+        log_of("activations"),
+    benchmark:
+        benchmark_of("activations")
+    threads: threads_of("activations")
+    resources:
+        gpu=gpu_of("activations"),
+    shell:
+        repro("activations")
+
+
+rule influence:
+    input:
+        deps("influence"),
+        key("influence"),
+    output:
+        outs("influence"),
+    log:
+        log_of("influence"),
+    benchmark:
+        benchmark_of("influence")
+    threads: threads_of("influence")
+    resources:
+        gpu=gpu_of("influence"),
+    shell:
+        repro("influence")
+
+
+rule circuit:
+    input:
+        deps("circuit"),
+        key("circuit"),
+    output:
+        outs("circuit"),
+    log:
+        log_of("circuit"),
+    benchmark:
+        benchmark_of("circuit")
+    threads: threads_of("circuit")
+    resources:
+        gpu=gpu_of("circuit"),
+    shell:
+        repro("circuit")
+
+
+rule mlps:
+    input:
+        deps("mlps"),
+        key("mlps"),
+    output:
+        outs("mlps"),
+    log:
+        log_of("mlps"),
+    benchmark:
+        benchmark_of("mlps")
+    threads: threads_of("mlps")
+    shell:
+        repro("mlps")
+
+
+rule alignment:
+    input:
+        deps("alignment"),
+        key("alignment"),
+    output:
+        outs("alignment"),
+    log:
+        log_of("alignment"),
+    benchmark:
+        benchmark_of("alignment")
+    threads: threads_of("alignment")
+    shell:
+        repro("alignment")
+
+
+rule noise:
+    input:
+        deps("noise"),
+        key("noise"),
+    output:
+        outs("noise"),
+    log:
+        log_of("noise"),
+    benchmark:
+        benchmark_of("noise")
+    threads: threads_of("noise")
+    resources:
+        gpu=gpu_of("noise"),
+    shell:
+        repro("noise")

@@ -1,0 +1,29 @@
+# From artifacts to tables and the page that a person reads.
+rule comparison:
+    input:
+        deps("comparison"),
+        key("comparison"),
+    output:
+        outs("comparison"),
+    log:
+        log_of("comparison"),
+    benchmark:
+        benchmark_of("comparison")
+    threads: threads_of("comparison")
+    shell:
+        repro("comparison")
+
+
+rule report:
+    input:
+        deps("report"),
+        key("report"),
+    output:
+        report(outs("report"), caption="captions/page.rst", category="Report"),
+    log:
+        log_of("report"),
+    benchmark:
+        benchmark_of("report")
+    threads: threads_of("report")
+    shell:
+        repro("report")

@@ -1,0 +1,10 @@
+# What jobs take of the machine: threads as in params.yaml, and the one GPU where there is one.
+def threads_of(stage):
+    kind = "training" if "threads.training" in graph.stages[stage].params else "analysis"
+    return getattr(params_checked.threads, kind)
+
+
+def gpu_of(stage):
+    """1 for a stage that computes on a device, if that is a GPU: jobs then take turns on the card."""
+    there = params_checked.device == "cuda" or (params_checked.device == "auto" and os.path.exists("/dev/nvidia0"))
+    return int(there and "device" in graph.stages[stage].params)

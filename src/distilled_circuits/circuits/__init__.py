@@ -1,0 +1,1 @@
+"""From single ablations to circuits: influence, node pruning, path patching, evaluation of a circuit."""

@@ -1,0 +1,85 @@
+"""The command line: `distilled-circuits run STAGE axis=value ...` and `distilled-circuits audit PATH ...`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.graph import Instance, load_graph
+from distilled_circuits.params import Params, load_params
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, or 2 after a mistake that its one line explains."""
+    parser = argparse.ArgumentParser(prog="distilled-circuits", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="run one stage on the files present; DVC calls this")
+    run.add_argument("stage", help="a stage of dvc.yaml")
+    run.add_argument("item", nargs="*", metavar="axis=value", help="its item: pair=mini task=numerals")
+    audit = commands.add_parser("audit", help="show what artifacts say of themselves and check their inputs' digests")
+    audit.add_argument("paths", nargs="+", type=Path, help="artifacts or model directories under results/")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "audit":
+            from distilled_circuits.audit import audit_artifacts
+
+            return audit_artifacts(options.paths, print)
+        run_stage(options.stage, options.item)
+    except UserError as error:
+        sys.stderr.write(f"distilled-circuits: {error}\n")
+        return 2
+    return 0
+
+
+def run_stage(stage: str, item: Sequence[str]) -> None:
+    """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares."""
+    params = load_params(Path("params.yaml"))
+    graph = load_graph()
+    if stage not in graph.stages:
+        raise UserError(f"{stage}: no such stage, allowed: {', '.join(graph.stages)}")
+    malformed = [part for part in item if "=" not in part]
+    if malformed:
+        raise UserError(f"{malformed[0]}: expected axis=value, for example pair=mini")
+    instance = graph.stages[stage].instance(dict(part.split("=", 1) for part in item))
+    # Before numpy and torch are imported, which read these once. The number of threads is part of the result.
+    threads = params.threads.training if "threads.training" in instance.params else params.threads.analysis
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # A run that is told to stop leaves nothing half-written: `replacing` cleans up on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    from distilled_circuits.stages.job import Job
+
+    module = importlib.import_module(f"distilled_circuits.stages.{stage}")
+    module.run(
+        Job(
+            name=instance.name,
+            item=instance.item,
+            params={name: select(params, name) for name in instance.params},
+            inputs=_by_stem(instance.inputs),
+            outputs=_by_stem(instance.outputs),
+        )
+    )
+
+
+def select(params: Params, dotted: str) -> object:
+    """Return the validated value at a dotted name: an attribute of a section, or a key of `models` or `conditions`."""
+    value: object = params
+    for part in dotted.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+def _by_stem(paths: Instance | Sequence[str]) -> dict[str, Path]:
+    return {Path(path).stem: Path(path) for path in paths if not path.startswith("src/")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Teacher against student: influence scores, MLP directions, matching, the alignment score, noise."""

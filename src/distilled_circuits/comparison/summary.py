@@ -1,0 +1,151 @@
+"""The numbers of one task: logit differences, robustness, circuits, MLPs and noise, each with its interval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilled_circuits.comparison.scores import mean_clipped_drop, retained_percent
+from distilled_circuits.statistics import exact_mcnemar, mean_interval
+
+Array = NDArray[np.floating]
+
+
+def estimate(values: Array, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a mean over prompts with its 95 % bootstrap interval."""
+    return {"value": float(values.mean()), "interval95": list(mean_interval(values, resamples, rng))}
+
+
+def logit_difference_summary(
+    teacher: Array, student: Array, resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the models' mean logit differences, their difference (paired by prompt) and mean (DC Tables 3 and 4)."""
+    return {
+        "teacher": estimate(teacher, resamples, rng),
+        "student": estimate(student, resamples, rng),
+        "difference": estimate(teacher - student, resamples, rng),
+        "mean": estimate((teacher + student) / 2, resamples, rng),
+    }
+
+
+def robustness_summary(
+    unablated: dict[str, Array], ablated: dict[str, Array], resamples: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return mean clipped drops with intervals over components, and shares of components above 10 % and 20 % (Table 2)."""
+    summary: dict[str, Any] = {}
+    for model in ("teacher", "student"):
+        retained = retained_percent(unablated[model], ablated[model])
+        drop, interval = mean_clipped_drop(retained, resamples, rng)
+        above = {f"share_above_{level}": float((100 - retained > level).mean()) for level in (10, 20)}
+        summary[model] = {"value": drop, "interval95": list(interval), **above}
+    summary["difference"] = summary["student"]["value"] - summary["teacher"]["value"]
+    return summary
+
+
+def circuit_summary(circuit: dict[str, Any]) -> dict[str, Any]:
+    """Return sizes of one model's circuit and what it keeps and what the rest keeps of the logit difference."""
+    full, only, without = (
+        float(np.mean(circuit["logit_difference"][key])) for key in ("full", "only_circuit", "without_circuit")
+    )
+    heads = sum(node.startswith("L") for node in circuit["nodes"])
+    return {
+        "heads": heads,
+        "mlps": len(circuit["nodes"]) - heads,
+        "sweeps": max(decision["sweep"] for decision in circuit["trace"]),
+        "full": full,
+        "only_circuit": only,
+        "without_circuit": without,
+        "only_circuit_percent": 100 * only / full,
+        "without_circuit_percent": 100 * without / full,
+    }
+
+
+def mlp_summary(similarity: Array, token_cosine: Array) -> list[dict[str, Any]]:
+    """Return for each teacher MLP its most similar student MLP, and their cosine at the first token and at the others."""
+    rows = []
+    for teacher, student in enumerate(similarity.argmax(1)):
+        cosine = token_cosine[teacher, student]
+        rows.append(
+            {
+                "teacher": f"MLP{teacher}",
+                "student": f"MLP{student}",
+                "similarity": float(similarity[teacher, student]),
+                "first_token_cosine": float(cosine[0]),
+                "other_tokens_cosine": float(cosine[1:].mean()),
+            }
+        )
+    return rows
+
+
+def noise_summary(level: Array, score: Array) -> dict[str, Any]:
+    """Return the curve: mean and standard deviation over seeds by level, and the plateau (mean of its last quarter)."""
+    mean, spread = score.mean(1), score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(score))
+    last_quarter = max(1, len(level) // 4)
+    return {
+        "level": level.tolist(),
+        "score": mean.tolist(),
+        "standard_deviation": spread.tolist(),
+        "unnoised": float(mean[0]),
+        "plateau": float(mean[-last_quarter:].mean()),
+        "plateau_from": float(level[-last_quarter]),
+    }
+
+
+def distillation_summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each condition its accuracies over seeds: mean, smallest, largest, faithfulness, CKA at start and end."""
+    rows = []
+    for condition in dict.fromkeys(run["condition"] for run in runs):
+        own = [run for run in runs if run["condition"] == condition]
+        full = np.array([np.mean(run["after"]["full"]) for run in own])
+        circuit = np.array([np.mean(run["after"]["circuit"]) for run in own])
+        rows.append(
+            {
+                "condition": condition,
+                "seeds": [run["seed"] for run in own],
+                "accuracy": {"value": float(full.mean()), "range": [float(full.min()), float(full.max())]},
+                "circuit_accuracy": {
+                    "value": float(circuit.mean()),
+                    "range": [float(circuit.min()), float(circuit.max())],
+                },
+                "faithfulness": float(circuit.mean() / full.mean()) if full.mean() > 0 else None,
+                "debiased_cka": [_mean_cka(own, 0), _mean_cka(own, -1)],
+                "pairs": len(own[0]["pairs"]),
+            }
+        )
+    return rows
+
+
+def contrasts(runs: list[dict[str, Any]], compared: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Return differences of accuracy between conditions: the mean over seeds, and McNemar's exact test for each seed.
+
+    Seeds answer the same prompts, so they are never pooled into one test.
+    """
+    by_name = {(run["condition"], run["seed"]): np.array(run["after"]["full"]) for run in runs}
+    seeds = sorted({run["seed"] for run in runs})
+    rows = []
+    for first, second in compared:
+        if (first, seeds[0]) not in by_name or (second, seeds[0]) not in by_name:
+            continue
+        tests = []
+        for seed in seeds:
+            a, b = by_name[first, seed], by_name[second, seed]
+            only_first, only_second = int((a > b).sum()), int((b > a).sum())
+            tests.append(
+                {
+                    "seed": seed,
+                    "only_first": only_first,
+                    "only_second": only_second,
+                    "prompts": len(a),
+                    "p": exact_mcnemar(only_first, only_second),
+                }
+            )
+        difference = np.mean([(test["only_first"] - test["only_second"]) / test["prompts"] for test in tests])
+        rows.append({"first": first, "second": second, "difference": float(difference), "tests": tests})
+    return rows
+
+
+def _mean_cka(runs: list[dict[str, Any]], entry: int) -> float | None:
+    values = [run["log"][entry]["debiased_cka"] for run in runs]
+    return None if values[0] is None else float(np.mean(values))

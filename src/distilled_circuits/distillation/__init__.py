@@ -1,0 +1,1 @@
+"""Circuit distillation: matching heads by impact, aligning their activations by CKA, training and evaluating."""

@@ -1,0 +1,1 @@
+"""One function for each figure: data in, matplotlib Figure out."""

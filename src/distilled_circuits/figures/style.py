@@ -1,0 +1,28 @@
+"""Colours, sizes and file format that all figures share."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+TEACHER, STUDENT = "#33658a", "#d1603d"
+"""One colour for each model, in every figure."""
+CYCLE = ("#33658a", "#d1603d", "#5b8e55", "#8a5a9e", "#b3892c", "#4d4d4d")
+"""Colours of conditions; all of them print and are told apart without red against green."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, laid out so that labels never overlap."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"font.size": 9}):
+        figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,174 @@
+"""dvc.yaml as data: every stage with its items, inputs, parameters, outputs and command, resolved as DVC does.
+
+DVC remains the judge of what must run. The command line reads this to hand each stage exactly what dvc.yaml declares,
+the Snakemake rules to know the files; a test compares it with DVC's own resolution. DVC itself takes a second to import.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distilled_circuits.errors import UserError
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One stage for one item of its matrix; paths are as written, relative to the project's folder."""
+
+    name: str
+    item: dict[str, Any]
+    command: str
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as declared, with its matrix's axes resolved and `${item.*}` still in place."""
+
+    name: str
+    axes: dict[str, list[Any]]
+    command: str
+    inputs: tuple[str, ...]
+    params: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def wildcard_name(self) -> str:
+        """Return the name of an instance with `{axis}` for each value."""
+        return self.name + ("@" + "-".join(f"{{{axis}}}" for axis in self.axes) if self.axes else "")
+
+    def wildcard_outputs(self) -> list[str]:
+        """Return the outputs with `{axis}` for each value."""
+        return [as_wildcards(path) for path in self.outputs]
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield the stage for each combination of its axes; once for a stage without a matrix."""
+        for values in itertools.product(*self.axes.values()):
+            yield self.instance(dict(zip(self.axes, values, strict=True)))
+
+    def instance(self, item: Mapping[str, Any]) -> Instance:
+        """Return the stage for one item; raise UserError when the matrix does not have it."""
+        chosen = {}
+        for axis, values in self.axes.items():
+            known = {str(value): value for value in values}
+            found = str(item.get(axis, ""))
+            if found not in known:
+                raise UserError(f"{self.name}: {axis}={found}, allowed: {', '.join(known)} (see params.yaml)")
+            chosen[axis] = known[found]
+        extra = set(item) - set(self.axes)
+        if extra:
+            raise UserError(f"{self.name}: unknown {', '.join(sorted(extra))}, allowed: {', '.join(self.axes)}")
+        suffix = "@" + "-".join(str(value) for value in chosen.values()) if chosen else ""
+
+        def fill(text: str) -> str:
+            return re.sub(r"\$\{item\.(\w+)\}", lambda match: str(chosen[match.group(1)]), text)
+
+        return Instance(
+            name=self.name + suffix,
+            item=chosen,
+            command=fill(self.command),
+            inputs=tuple(map(fill, self.inputs)),
+            params=tuple(map(fill, self.params)),
+            outputs=tuple(map(fill, self.outputs)),
+        )
+
+
+@dataclass(frozen=True)
+class Graph:
+    """All stages, and the raw content of params.yaml that their parameters point into."""
+
+    stages: dict[str, Stage]
+    content: dict[str, Any]
+
+    def instances(self) -> Iterator[Instance]:
+        """Yield every stage for every item."""
+        for stage in self.stages.values():
+            yield from stage.instances()
+
+    def files(self, declared: str) -> list[str]:
+        """Return the files that stand for a declared input, with `{axis}` for the values of its stage's matrix.
+
+        A folder that stages write into stands for all of their outputs, a model directory for its model.json, and a
+        folder of the repository for its files.
+        """
+        path = as_wildcards(declared)
+        made = [out for instance in self.instances() for out in instance.outputs]
+        if any(out.startswith(f"{path}/") for out in made):
+            return [place_of(out) for out in made if out.startswith(f"{path}/")]
+        if Path(path).is_dir() and not path.startswith("results/"):
+            return [str(file) for file in sorted(Path(path).rglob("*")) if file.is_file()]
+        return [place_of(path)]
+
+    def key(self, instance: Instance) -> str:
+        """Return what decides, apart from files, whether an instance must run: its command and parameters."""
+        values = {name: _look_up(self.content, name) for name in instance.params}
+        return json.dumps({"command": instance.command, "params": values}, sort_keys=True, indent=1)
+
+
+def as_wildcards(path: str) -> str:
+    """Return a declared path with Snakemake's `{axis}` in place of DVC's `${item.axis}`."""
+    return re.sub(r"\$\{item\.(\w+)\}", r"{\1}", path)
+
+
+def place_of(path: str) -> str:
+    """Return the file that stands for an output: itself, or the model.json of a model directory."""
+    return path if Path(path).suffix else f"{path}/model.json"
+
+
+def load_graph(root: Path = Path()) -> Graph:
+    """Read dvc.yaml and params.yaml in `root`; raise UserError when either is missing."""
+    content, declared = (_read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
+    return Graph(
+        stages={name: _stage(name, entry, content) for name, entry in declared["stages"].items()}, content=content
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; start in the project's folder") from None
+
+
+def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:
+    axes = {}
+    for axis, values in entry.get("matrix", {}).items():
+        axes[axis] = _look_up(content, values[2:-1]) if isinstance(values, str) else values
+
+    def fill(paths: list[str]) -> tuple[str, ...]:
+        """Fill in `${key}` of params.yaml; `${item.axis}` stays."""
+        return tuple(
+            re.sub(r"\$\{(?!item\.)([\w.]+)\}", lambda match: str(_look_up(content, match.group(1))), path)
+            for path in paths
+        )
+
+    outputs = []
+    for kind in ("outs", "metrics", "plots"):
+        # DVC writes an output with options as a mapping of its path to them.
+        outputs += [next(iter(out)) if isinstance(out, dict) else out for out in entry.get(kind, [])]
+    return Stage(
+        name=name,
+        axes=axes,
+        command=" ".join(entry["cmd"].split()),
+        inputs=fill(entry.get("deps", [])),
+        params=fill(entry.get("params", [])),
+        outputs=fill(outputs),
+    )
+
+
+def _look_up(content: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        try:
+            content = content[part]
+        except (KeyError, TypeError):
+            raise UserError(f"params.yaml: {dotted}: missing, but dvc.yaml declares it") from None
+    return content

@@ -1,0 +1,69 @@
+"""The TransformerLens engine: the same interface through TransformerBridge, for caching activations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel
+
+from distilled_circuits.lens.interface import Edit, Lens, Site
+
+CANONICAL_NAMES = {
+    "resid_pre": "hook_in",
+    "resid_post": "hook_out",
+    "q": "attn.hook_q",
+    "k": "attn.hook_k",
+    "v": "attn.hook_v",
+    "pattern": "attn.hook_pattern",
+    "z": "attn.hook_z",
+    "attn_out": "attn.o.hook_out",
+    "mlp_out": "mlp.hook_out",
+}
+"""Names without TransformerLens' aliases: on BERT the aliases of attn_out and resid_mid are other tensors."""
+
+
+class BridgeLens(Lens):
+    """A lens through TransformerBridge.
+
+    The bridge changes the Hugging Face model in place, for good: give it a model of its own. Raises ValueError for
+    an architecture that TransformerBridge has no adapter for.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its dependencies deprecate what it imports
+            from transformer_lens.model_bridge.sources import build_bridge_from_module
+        self.bridge = build_bridge_from_module(model, self.architecture.hf_class, hf_config=model.config)
+        # Wrapping has renamed the blocks' submodules; the bridge forwards the Hugging Face names.
+        self.blocks = list(self.bridge.blocks)
+
+    def run(
+        self, ids: torch.Tensor, edits: Sequence[Edit] = (), read: dict[Site, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """See Lens.run."""
+        hooks = []
+        for site, change in edits:
+            self.check_editable(site[0])
+            hooks.append((self._name(site), lambda value, hook, change=change: change(value)))
+        for site in read or {}:
+            hooks.append((self._name(site), lambda value, hook, site=site: read.__setitem__(site, value)))
+        # BERT ignores logits_to_keep in silence, so there the last position is taken afterwards.
+        options = {"use_cache": False, "logits_to_keep": 1} if self.architecture.causal else {}
+        return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **options)[:, -1]
+
+    def run_from(self, layer: int, resid: torch.Tensor, edits: Sequence[Edit] = ()) -> torch.Tensor:
+        """Refuse: the bridge's own restart runs the layers below all the same, and is wrong on BERT."""
+        raise NotImplementedError("restarted passes go through HookLens: TransformerBridge saves nothing by them")
+
+    def _name(self, site: Site) -> str:
+        name, layer = site
+        if name == "resid_mid":
+            hook = "ln1.hook_out" if self.architecture.post_ln else "ln2.hook_in"
+        elif name == "mlp_out" and self.architecture.model_type == "bert":
+            hook = "mlp.out.hook_out"
+        else:
+            hook = CANONICAL_NAMES[name]
+        return f"blocks.{layer}.{hook}"

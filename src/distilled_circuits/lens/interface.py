@@ -1,0 +1,135 @@
+"""The one interface to a model's activations that both engines implement, and what needs no engine at all."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from distilled_circuits.lens.architectures import Architecture, architecture_of
+from distilled_circuits.lens.components import Component, all_components
+
+SITES = ("resid_pre", "q", "k", "v", "pattern", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+"""Sites of a block in the order of computation.
+
+Shapes: q, k, v, z (prompt, pos, head, d_head), with fewer heads for k and v under grouped queries; pattern (prompt,
+head, query pos, key pos); all others (prompt, pos, d_model). `resid_mid` is the stream between attention and MLP.
+"""
+
+Site = tuple[str, int]
+Edit = tuple[Site, Callable[[torch.Tensor], torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes of a model; `kv_heads` is smaller than `heads` under grouped-query attention."""
+
+    layers: int
+    heads: int
+    kv_heads: int
+    d_head: int
+    d_model: int
+    vocabulary: int
+
+
+class Lens(ABC):
+    """Reads, edits and restarts forward passes of one model; leaves the model as it was after each call.
+
+    Token ids are (prompt, pos) and of one length; logits are returned at the last position, (prompt, vocabulary).
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config
+        heads = config.num_attention_heads
+        self.model = model.eval()
+        self.architecture: Architecture = architecture_of(config.model_type)
+        self.blocks: list[nn.Module] = list(operator.attrgetter(self.architecture.layers)(model))
+        self.dimensions = Dimensions(
+            layers=len(self.blocks),
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            d_model=config.hidden_size,
+            vocabulary=config.vocab_size,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def components(self) -> list[Component]:
+        """Every head and MLP, layers upwards."""
+        return all_components(self.dimensions.layers, self.dimensions.heads)
+
+    def logits(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the unedited model's logits."""
+        return self.run(ids)
+
+    @abstractmethod
+    def run(
+        self, ids: torch.Tensor, edits: Sequence[Edit] = (), read: dict[Site, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Run the model with edits and return its logits; fill `read`'s values with the activations at its keys.
+
+        An edit is a site and a function from its activation to a new one. Raises ValueError at sites that cannot
+        be edited: `pattern`, and `resid_mid` where the skip connection would keep the old value.
+        """
+
+    @abstractmethod
+    def run_from(self, layer: int, resid: torch.Tensor, edits: Sequence[Edit] = ()) -> torch.Tensor:
+        """Return logits of a pass that starts at `layer` with `resid` (prompt, pos, d_model) as its input.
+
+        Blocks below cost nothing; edits below `layer`, and of its input, are dropped. Exactly equal to a full run.
+        """
+
+    def cache(
+        self, ids: torch.Tensor, sites: Iterable[Site], edits: Sequence[Edit] = ()
+    ) -> tuple[torch.Tensor, dict[Site, torch.Tensor]]:
+        """Return the logits and the activations at `sites` of one (edited) run."""
+        read = dict.fromkeys(sites, torch.empty(0))
+        return self.run(ids, edits, read), read
+
+    def project(self, layer: int, which: str, resid: torch.Tensor) -> torch.Tensor:
+        """Return q, k or v (prompt, pos, head, d_head) as the block would compute it from `resid`."""
+        block = self.blocks[layer]
+        norm = self.architecture.qkv_norm
+        normed = operator.attrgetter(norm)(block)(resid) if norm else resid
+        if self.architecture.fused_qkv:
+            fused = operator.attrgetter(self.architecture.fused_qkv)(block)(normed)
+            flat = fused.chunk(3, dim=-1)["qkv".index(which)]
+        else:
+            flat = operator.attrgetter(self.architecture.taps[which].path)(block)(normed)
+        return flat.unflatten(-1, (-1, self.dimensions.d_head))
+
+    def mlp(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
+        """Return the MLP's output (prompt, pos, d_model) as the block would compute it from the stream after attention."""
+        block = self.blocks[layer]
+        norm = self.architecture.mlp_norm
+        normed = operator.attrgetter(norm)(block)(resid) if norm else resid
+        return operator.attrgetter(self.architecture.taps["mlp_out"].path)(block)(normed)
+
+    def output_weights(self, layer: int) -> torch.Tensor:
+        """Return W_O (head, d_head, d_model): what a head's z is multiplied with before it joins the stream."""
+        weight = operator.attrgetter(self.architecture.taps["z"].path)(self.blocks[layer]).weight
+        rows = weight if self.architecture.conv1d else weight.T
+        return rows.unflatten(0, (self.dimensions.heads, self.dimensions.d_head))
+
+    def unembed(self, resid: torch.Tensor) -> torch.Tensor:
+        """Return logits of a residual stream: final norm and head."""
+        for path in self.architecture.unembed:
+            resid = operator.attrgetter(path)(self.model)(resid)
+        return resid
+
+    def check_editable(self, site: str) -> None:
+        """Raise ValueError when an edit at `site` would not change what follows as it should."""
+        if site not in SITES:
+            raise ValueError(f"{site!r} is no site; sites are {', '.join(SITES)}")
+        if site == "pattern" or (site == "resid_mid" and not self.architecture.post_ln):
+            raise ValueError(f"{site} cannot be edited on {self.architecture.model_type}: read it only")

@@ -1,0 +1,56 @@
+"""A few short passes that show, at every load, that a lens reads and edits what it says."""
+
+from __future__ import annotations
+
+import torch
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.lens.interface import Lens
+
+TOLERANCE = 1e-4
+"""Largest difference of activations that counts as rounding in float32."""
+
+
+@torch.no_grad()
+def self_check(lens: Lens) -> dict[str, float]:
+    """Return the largest error of each check; raise UserError that names those above the tolerance.
+
+    Checks: the stream adds up, block to block; attention rows sum to one; the read-out equals the logits; an edit
+    changes the logits; a restarted pass equals the full one.
+    """
+    sizes = lens.dimensions
+    tokens = torch.arange(2 * 5, device=lens.device).reshape(2, 5) * 7 % sizes.vocabulary
+    names = ("resid_pre", "resid_post", "attn_out", "mlp_out", "pattern")
+    logits, cache = lens.cache(tokens, [(name, layer) for layer in range(sizes.layers) for name in names])
+    stream = [cache["resid_pre", layer] for layer in range(sizes.layers)]
+    stream.append(cache["resid_post", sizes.layers - 1])
+    errors = {
+        "read-out": _largest(lens.unembed(stream[-1])[:, -1] - logits),
+        "chain": max(_largest(cache["resid_post", n] - stream[n + 1]) for n in range(sizes.layers)),
+        "attention rows": max(_largest(cache["pattern", n].sum(-1) - 1) for n in range(sizes.layers)),
+    }
+    if not lens.architecture.post_ln:
+        errors["sum of outputs"] = max(
+            _largest(stream[n] + cache["attn_out", n] + cache["mlp_out", n] - stream[n + 1])
+            for n in range(sizes.layers)
+        )
+    without_heads = [(("z", sizes.layers - 1), torch.zeros_like)]
+    edited = lens.run(tokens, without_heads)
+    errors["edit without effect"] = float(torch.equal(edited, logits))
+    if isinstance(lens, HookLens):
+        errors["restart"] = max(
+            _largest(lens.run_from(n, stream[n], without_heads) - edited) for n in range(sizes.layers)
+        )
+    wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
+    if wrong:
+        found = ", ".join(f"{name}: {error:.2g}" for name, error in wrong.items())
+        raise UserError(
+            f"{type(lens).__name__} does not read this {lens.architecture.model_type} model correctly ({found}); "
+            "install the versions in constraints.txt"
+        )
+    return errors
+
+
+def _largest(difference: torch.Tensor) -> float:
+    return difference.abs().max().item()

@@ -1,0 +1,64 @@
+"""Strict loading of checkpoints: what is missing on disk is an error, never a random weight."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.lens.architectures import architecture_of
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for `auto`, `cpu` or `cuda`; raise UserError when a GPU is demanded and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("params.yaml: device is cuda, but torch finds no GPU: set device to auto or cpu")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load a model directory in evaluation mode with eager attention (patterns need it) and frozen weights.
+
+    Raises UserError when the directory is no checkpoint or does not fill the model: TransformerLens silences Hugging
+    Face's own warning about that.
+    """
+    import transformers
+
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        hf_class = getattr(transformers, architecture_of(config.model_type).hf_class)
+        model, report = hf_class.from_pretrained(
+            folder, dtype=dtype, attn_implementation="eager", output_loading_info=True, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(f"{folder}: no loadable checkpoint ({first_line})") from None
+    for kind in ("missing_keys", "mismatched_keys"):
+        if report[kind]:
+            keys = ", ".join(str(key) for key in sorted(report[kind])[:3])
+            raise UserError(f"{folder}: the checkpoint does not fill the model, {kind.replace('_', ' ')}: {keys}")
+    return model.to(device).eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a model directory's tokenizer; raise UserError when it has none."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        first_line = str(error).splitlines()[0]
+        raise UserError(f"{folder}: no loadable tokenizer ({first_line})") from None
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, str]:
+    """Write a model directory and return the SHA-256 of each of its files."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(os.listdir(folder))}

@@ -1,0 +1,329 @@
+"""params.yaml as frozen, validated models: an unknown key, a wrong type or a value out of range stops at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from distilled_circuits.errors import UserError
+
+Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
+Index = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+Positive = Annotated[float, Field(gt=0, description="a number above 0")]
+NotNegative = Annotated[float, Field(ge=0, description="a number of at least 0")]
+Share = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1, both excluded")]
+Portion = Annotated[float, Field(gt=0, le=1, description="a number above 0 and up to 1")]
+TaskName = Literal["numerals", "words", "ioi", "facts"]
+
+
+def _all_different(values: Any) -> Any:
+    if isinstance(values, list) and len({str(value) for value in values}) < len(values):
+        raise ValueError("lists a value twice")
+    return values
+
+
+Distinct = BeforeValidator(_all_different)
+
+
+class Section(BaseModel):
+    """A part of params.yaml: frozen, no unknown keys, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Threads(Section):
+    """CPU threads of a job."""
+
+    training: Count
+    analysis: Count
+
+
+class Teacher(Section):
+    """A teacher that is trained from scratch."""
+
+    seed: Index
+    layers: Count
+    heads: Count
+    width: Count
+    initial_scale: Positive
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup: Count
+    weight_decay: NotNegative
+    text_weight: NotNegative
+    evaluate_every: Count
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Teacher:
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}, allowed: a divisor of width ({self.width})")
+        return self
+
+
+class Student(Section):
+    """A student that is distilled from the pair's teacher."""
+
+    seed: Index
+    layers: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of teacher layers")]
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup: Count
+    weight_decay: NotNegative
+    temperature: Positive
+    kl_weight: NotNegative
+    lm_weight: NotNegative
+    text_weight: NotNegative
+    evaluate_every: Count
+    base_accuracy: Share
+
+
+class Pair(Section):
+    """A teacher, its student, and the text that both are trained on."""
+
+    mixture: Annotated[dict[TaskName, NotNegative], Field(min_length=1, description="weights by task")]
+    teacher: Teacher
+    student: Student
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Pair:
+        if max(self.student.layers) >= self.teacher.layers:
+            raise ValueError(
+                f"student.layers is {self.student.layers}, allowed: layers of the teacher, 0 to "
+                f"{self.teacher.layers - 1}"
+            )
+        if not any(self.mixture.values()):
+            raise ValueError("mixture has no weight above 0, allowed: at least one")
+        return self
+
+
+class Prompts(Section):
+    """How many prompts a task has."""
+
+    number: Annotated[int, Field(ge=8, description="a whole number of at least 8")]
+    seed: Index
+
+
+CachedSite = Literal["z", "pattern", "mlp_out", "residual"]
+
+
+class Activations(Section):
+    """What is cached for each prompt."""
+
+    sites: Annotated[list[CachedSite], Distinct, Field(min_length=2, description="a list that has z and mlp_out")]
+    batch_size: Count
+
+    @model_validator(mode="after")
+    def _has_what_later_stages_read(self) -> Activations:
+        if not {"z", "mlp_out"} <= set(self.sites):
+            raise ValueError(f"sites is {self.sites}, allowed: a list that has z and mlp_out (later stages read them)")
+        return self
+
+
+class Influence(Section):
+    """Single-component ablation."""
+
+    ablation: Literal["corrupted_mean"]
+    engine: Literal["hooks", "bridge"]
+    batch_size: Count
+
+
+class Circuit(Section):
+    """Iterative node pruning."""
+
+    threshold: Share
+    batch_size: Count
+
+
+class Mlps(Section):
+    """Principal directions of MLP outputs."""
+
+    directions: Count
+    similar: Share
+
+
+class Alignment(Section):
+    """Bootstrap of the alignment score."""
+
+    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    seed: Index
+
+
+class NoiseLevels(Section):
+    """Standard deviations of the noise."""
+
+    start: NotNegative
+    stop: NotNegative
+    step: Positive
+
+    @model_validator(mode="after")
+    def _has_levels(self) -> NoiseLevels:
+        if self.stop < self.start:
+            raise ValueError(f"stop is {self.stop}, allowed: a number of at least start ({self.start})")
+        return self
+
+
+class Noise(Section):
+    """Noise-injection experiment."""
+
+    tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
+    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    site: Literal["components", "residual"]
+    levels: NoiseLevels
+    seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
+
+
+class DistillationTraining(Section):
+    """What all conditions of circuit distillation share."""
+
+    training_prompts: Count
+    test_prompts: Count
+    prompt_seed: Index
+    steps: Count
+    batch_size: Annotated[int, Field(ge=4, description="a whole number of at least 4")]
+    learning_rate: Positive
+    warmup: Count
+    log_every: Count
+
+    @model_validator(mode="after")
+    def _fills_a_batch(self) -> DistillationTraining:
+        if self.training_prompts < self.batch_size:
+            raise ValueError(
+                f"training_prompts is {self.training_prompts}, allowed: at least batch_size ({self.batch_size})"
+            )
+        return self
+
+
+class Distillation(Section):
+    """Which circuit distillations are run."""
+
+    task: TaskName
+    runs: Annotated[list[str], Distinct, Field(min_length=1, description="a list of keys of conditions")]
+    seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
+    circuit_share: Portion
+    training: DistillationTraining
+
+
+class Condition(Section):
+    """One way of distilling a circuit."""
+
+    trains: Literal["all", "circuit"]
+    cross_entropy: NotNegative
+    cka: NotNegative
+    mapping: Literal["none", "impact", "random"]
+
+    @model_validator(mode="after")
+    def _has_a_loss(self) -> Condition:
+        if self.cross_entropy == 0 and self.cka == 0:
+            raise ValueError("cross_entropy and cka are both 0, allowed: at least one above 0")
+        if self.cka > 0 and self.mapping == "none":
+            raise ValueError("mapping is none, allowed: impact or random where cka is above 0")
+        return self
+
+
+class Comparison(Section):
+    """Bootstrap over components."""
+
+    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    seed: Index
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    pairs: Annotated[list[str], Distinct, Field(min_length=1, description="a list of keys of models")]
+    tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Threads
+    models: dict[str, Pair]
+    prompts: Prompts
+    activations: Activations
+    influence: Influence
+    circuit: Circuit
+    mlps: Mlps
+    alignment: Alignment
+    noise: Noise
+    distillation: Distillation
+    conditions: dict[str, Condition]
+    comparison: Comparison
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Params:
+        for key, names, known in (
+            ("pairs", self.pairs, list(self.models)),
+            ("noise.tasks", self.noise.tasks, self.tasks),
+            ("distillation.task", [self.distillation.task], self.tasks),
+            ("distillation.runs", self.distillation.runs, list(self.conditions)),
+        ):
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
+        for name in (*self.models, *self.conditions):
+            if not name.isidentifier():
+                raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate params.yaml; raise UserError with one line that names key, finding and what is allowed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; start in the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: found {type(content).__name__}, allowed: keys with values")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{path}: {_explain(problems[0])}{more}") from None
+
+
+def _explain(problem: Any) -> str:
+    """Say one validation problem in our words: key, what was found, what is allowed."""
+    key = ".".join(str(part) for part in problem["loc"])
+    found = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key, allowed: {', '.join(_fields_at(problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; `git diff params.yaml` shows what was there"
+    if problem["type"] == "value_error":
+        said = str(problem["ctx"]["error"])
+        return f"{key}: {said}" if key else said
+    allowed = _description_at(problem["loc"]) or problem["msg"].removeprefix("Input should be ")
+    return f"{key}: found {found!r}, allowed: {allowed}"
+
+
+def _annotation_at(loc: tuple[int | str, ...]) -> tuple[Any, str | None]:
+    """Follow a location into the models; return the annotation there and its description, if it has one."""
+    annotation: Any = Params
+    description: str | None = None
+    for part in loc:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            if field is None:
+                return None, None
+            annotation, description = field.annotation, field.description
+        else:
+            arguments = get_args(annotation)
+            inner = arguments[-1] if arguments else None
+            metadata = getattr(inner, "__metadata__", ())
+            description = next((m.description for m in metadata if getattr(m, "description", None)), None)
+            annotation = get_args(inner)[0] if metadata else inner
+    return annotation, description
+
+
+def _description_at(loc: tuple[int | str, ...]) -> str | None:
+    return _annotation_at(loc)[1]
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    annotation = _annotation_at(loc)[0]
+    return list(annotation.model_fields) if annotation is not None else []

@@ -1,0 +1,56 @@
+"""The report: one self-contained HTML page of figures, tables and the register."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from distilled_circuits.figures.style import to_png
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the caption that says what is shown, N and the interval."""
+
+    figure: Figure
+    caption: str
+    title: str
+
+    @property
+    def source(self) -> str:
+        """The PNG as a data address, so that the page needs no other file."""
+        return "data:image/png;base64," + base64.b64encode(to_png(self.figure)).decode()
+
+    @property
+    def width(self) -> int:
+        """Width on the page in CSS pixels."""
+        return round(self.figure.get_size_inches()[0] * 96)
+
+
+def render(**content: Any) -> str:
+    """Fill the page's template; a name that the template uses and nobody gives is an error."""
+    folder = files("distilled_circuits.report")
+    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": number, "interval": interval, "percent": percent}
+    environment.globals["style"] = (folder / "page.css").read_text(encoding="utf-8")
+    return environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8")).render(**content)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number with a fixed number of digits and a real minus sign; a dash for None."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share as percent."""
+    return "–" if value is None else f"{number(100 * value, digits)} %"
+
+
+def interval(values: list[float] | None, digits: int = 2) -> str:
+    """Return an interval in square brackets; nothing for None."""
+    return "" if values is None else f"[{number(values[0], digits)}, {number(values[1], digits)}]"

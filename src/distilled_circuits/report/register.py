@@ -1,0 +1,151 @@
+"""The register: every published number beside what was measured here, and whether the two may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
+STAND_INS = {"simpleqa": "facts"}
+"""Tasks of the papers that another task stands in for here."""
+CONDITIONS = {
+    ("full", "ce"): "ce_full",
+    ("circuit", "ce"): "ce_circuit",
+    ("circuit", "align"): "cka_aligned",
+    ("circuit", "ce+rand"): "ce_random",
+    ("circuit", "ce+align"): "ce_aligned",
+}
+
+Measured = dict[str, Any] | None
+Finder = Callable[[dict[str, Any], dict[str, Any]], Measured]
+
+
+def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one row for each published number: the number, ours with its interval or None, and why they differ in kind."""
+    rows = []
+    for entry in published:
+        measured = _measure(entry, pair)
+        rows.append(
+            {
+                "id": entry["id"],
+                "paper": entry["paper"],
+                "where": entry["where"],
+                "quantity": entry["quantity"],
+                "setting": entry["setting"],
+                "published": entry["value"],
+                "published_interval95": entry.get("interval95"),
+                "measured": measured,
+                "verdict": _verdict(entry, measured, pair),
+                "note": entry.get("note"),
+            }
+        )
+    return rows
+
+
+def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
+    if measured is None:
+        return "not measured by this version"
+    if pair["trained_here"]:
+        subject = entry["setting"].get("pair") or entry["setting"].get("model")
+        return f"not comparable: {pair['pair']} was trained here, it is not {subject}"
+    return "see the intervals"
+
+
+def _measure(entry: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    finder = FINDERS.get((entry["paper"], entry["where"], entry["quantity"]))
+    return finder(entry["setting"], pair) if finder else None
+
+
+def _task(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
+    name = setting.get("task")
+    return pair["tasks"].get(STAND_INS.get(name, name))
+
+
+def _side(setting: dict[str, Any]) -> str:
+    model = setting.get("model", "teacher")
+    if model in ("teacher", "student"):
+        return model
+    return "student" if model.startswith("distil") or "minitron" in model else "teacher"
+
+
+def _value(value: float) -> dict[str, Any]:
+    return {"value": value}
+
+
+def _robustness(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    return task and {key: task["robustness"][_side(setting)][key] for key in ("value", "interval95")}
+
+
+def _robustness_gap(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    return task and _value(task["robustness"]["difference"])
+
+
+def _of_logit_difference(part: str) -> Finder:
+    def find(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+        task = _task(setting, pair)
+        return task and task["logit_difference"][part or _side(setting)]
+
+    return find
+
+
+def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    if (setting.get("normalisation", "max"), setting.get("matching", "greedy")) != ("max", "greedy"):
+        return None
+    task = _task(setting, pair)
+    return task and {"value": task["alignment"]["score"], "interval95": task["alignment"]["intervals95"]["score"]}
+
+
+def _only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    if task is None or setting.get("threshold", pair["circuit_threshold"]) != pair["circuit_threshold"]:
+        return None
+    return _value(task["circuit"][_side(setting)]["only_circuit_percent"])
+
+
+def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    kept = _only_circuit(setting, pair)
+    return kept and _value(100 - kept["value"])
+
+
+def _without_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    return task and _value(task["circuit"][_side(setting)]["without_circuit"])
+
+
+def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    return _value(task["noise"]["plateau"]) if task and task["noise"] else None
+
+
+def _distilled(which: str) -> Finder:
+    def find(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+        # Another task and other models altogether: shown so that the order of the conditions can be read side by side.
+        results = pair["distillation"]
+        if setting["trained"] == "base":
+            return _value(results["base"][which])
+        name = CONDITIONS.get((setting["trained"], setting["loss"]))
+        row = next((row for row in results["conditions"] if row["condition"] == name), None)
+        return row and _value(row[which]["value"])
+
+    return find
+
+
+FINDERS: dict[tuple[str, str, str], Finder] = {
+    (FIRST_PAPER, "Table 2", "mean ablation drop, percent"): _robustness,
+    (FIRST_PAPER, "Table 2", "difference of means"): _robustness_gap,
+    (FIRST_PAPER, "Table 3", "alignment"): _alignment,
+    (FIRST_PAPER, "Table 3", "difference of logit differences"): _of_logit_difference("difference"),
+    (FIRST_PAPER, "Table 3", "mean of logit differences"): _of_logit_difference("mean"),
+    (FIRST_PAPER, "Table 4", "logit difference"): _of_logit_difference(""),
+    (FIRST_PAPER, "Table 5", "alignment"): _alignment,
+    (FIRST_PAPER, "3.1.1", "loss keeping only the circuit, percent"): _loss_of_only_circuit,
+    (FIRST_PAPER, "3.1.1", "logit difference with the circuit ablated"): _without_circuit,
+    (FIRST_PAPER, "Appendix N", "logit difference retained by the circuit alone, percent"): _only_circuit,
+    (FIRST_PAPER, "4.2.1", "alignment plateau under noise"): _plateau,
+    (SECOND_PAPER, "Table 1", "accuracy"): _distilled("accuracy"),
+    (SECOND_PAPER, "Table 1", "circuit accuracy"): _distilled("circuit_accuracy"),
+    (SECOND_PAPER, "Table 2", "accuracy"): _distilled("accuracy"),
+    (SECOND_PAPER, "Table 2", "circuit accuracy"): _distilled("circuit_accuracy"),
+}

@@ -1,0 +1,98 @@
+"""Stage `activations`: cache both models' activations through TransformerBridge, streamed to HDF5."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from distilled_circuits.artifacts import HDF5Writer, check_space, read_json, write_hdf5
+from distilled_circuits.circuits.ablation import mean_activations
+from distilled_circuits.lens.bridge import BridgeLens
+from distilled_circuits.lens.interface import Dimensions, Lens
+from distilled_circuits.lens.self_check import self_check
+from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.progress import track
+from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors, to_numpy
+from distilled_circuits.stages.job import Job
+
+MODELS = ("teacher", "student")
+
+
+def run(job: Job) -> None:
+    """Write activations on the clean prompts, and means over the corrupted ones, of teacher and student."""
+    settings = job.param("activations")
+    device = choose_device(job.param("device"))
+    ids = prompt_tensors(job.input("prompts"), device).ids
+    corrupted = corrupted_ids(job.input("prompts"), device)
+    lenses = {name: BridgeLens(load_model(job.input(name), device)) for name in MODELS}
+    for lens in lenses.values():
+        self_check(lens)
+    size = sum(
+        4 * _count(shape)
+        for lens in lenses.values()
+        for shape, _ in layout(lens.dimensions, *ids.shape, settings.sites).values()
+    )
+    path = job.output("activations")
+    check_space(path.parent, size, f"{job.name}: activations", lambda line: sys.stderr.write(line + "\n"))
+    provenance = job.provenance(
+        "activations/1",
+        device=device,
+        models={name: read_json(job.input(name) / "model.json", "model/1")["origin"] for name in MODELS},
+    )
+    with write_hdf5(path, provenance) as file, track(2 * len(ids), job.name) as progress:
+        for name, lens in lenses.items():
+            means = mean_activations(lens, corrupted, settings.batch_size)
+            file.put(f"{name}/corrupted_mean/z", to_numpy(means.z), ("layer", "pos", "head", "d_head"))
+            file.put(f"{name}/corrupted_mean/mlp_out", to_numpy(means.mlp_out), ("layer", "pos", "d_model"))
+            weights = torch.stack([lens.output_weights(layer) for layer in range(lens.dimensions.layers)])
+            file.put(f"{name}/output_weights", to_numpy(weights), ("layer", "head", "d_head", "d_model"))
+            _stream(file, name, lens, ids, settings.sites, settings.batch_size, progress.advance)
+
+
+def layout(
+    sizes: Dimensions, prompts: int, positions: int, sites: list[str]
+) -> dict[str, tuple[tuple[int, ...], tuple[str, ...]]]:
+    """Return shape and dimension names of each site's dataset; `residual` has the embedding and each block's output."""
+    stream = ("prompt", "layer", "pos", "d_model")
+    known = {
+        "z": (
+            (prompts, sizes.layers, positions, sizes.heads, sizes.d_head),
+            ("prompt", "layer", "pos", "head", "d_head"),
+        ),
+        "pattern": (
+            (prompts, sizes.layers, sizes.heads, positions, positions),
+            ("prompt", "layer", "head", "query_pos", "key_pos"),
+        ),
+        "mlp_out": ((prompts, sizes.layers, positions, sizes.d_model), stream),
+        "residual": ((prompts, sizes.layers + 1, positions, sizes.d_model), stream),
+    }
+    return {site: known[site] for site in sites}
+
+
+@torch.no_grad()
+def _stream(
+    file: HDF5Writer, name: str, lens: Lens, ids: torch.Tensor, sites: list[str], batch_size: int, advance
+) -> None:  # noqa: ANN001
+    """Write one batch of prompts after the other, so that memory does not grow with their number."""
+    layers = range(lens.dimensions.layers)
+    datasets = {
+        site: file.create(f"{name}/{site}", shape, dimensions)
+        for site, (shape, dimensions) in layout(lens.dimensions, *ids.shape, sites).items()
+    }
+    wanted = {
+        site: [("resid_pre", n) for n in layers] + [("resid_post", layers[-1])]
+        if site == "residual"
+        else [(site, n) for n in layers]
+        for site in sites
+    }
+    for start in range(0, len(ids), batch_size):
+        batch = ids[start : start + batch_size]
+        _, cache = lens.cache(batch, [key for keys in wanted.values() for key in keys])
+        for site, keys in wanted.items():
+            datasets[site][start : start + len(batch)] = to_numpy(torch.stack([cache[key] for key in keys], dim=1))
+        advance(len(batch))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())

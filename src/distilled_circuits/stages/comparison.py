@@ -1,0 +1,167 @@
+"""Stage `comparison`: all numbers of a run in one artifact, as DVC metrics and as tables for plots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from distilled_circuits.artifacts import write_json, write_text
+from distilled_circuits.comparison.summary import (
+    circuit_summary,
+    contrasts,
+    distillation_summary,
+    logit_difference_summary,
+    mlp_summary,
+    noise_summary,
+    robustness_summary,
+)
+from distilled_circuits.report.register import register
+from distilled_circuits.stages.collect import MODELS, PairResults, TaskResults, collect
+from distilled_circuits.stages.job import Job
+
+CONTRASTS = [("ce_aligned", "ce_circuit"), ("ce_aligned", "ce_full"), ("ce_aligned", "ce_random")]
+"""The second paper's claims: alignment helps, more than training everything, and more than a random mapping."""
+
+
+def run(job: Job) -> None:
+    """Write comparison.json, metrics.yaml and the CSV files that `dvc plots` draws."""
+    settings = job.param("comparison")
+    results = list(
+        collect(
+            job.input("pairs"),
+            job.param("pairs"),
+            job.param("tasks"),
+            job.param("noise.tasks"),
+            job.param("distillation.runs"),
+            job.param("distillation.seeds"),
+        )
+    )
+    published = json.loads(job.input("published_numbers").read_text(encoding="utf-8"))
+    rng = np.random.default_rng(settings.seed)
+    pairs = {result.pair: _pair(result, job.param("circuit.threshold"), settings.resamples, rng) for result in results}
+    rows = {name: register(published, pair) for name, pair in pairs.items()}
+    provenance = job.provenance("comparison/1", seeds={"bootstrap": settings.seed})
+    write_json(job.output("comparison"), provenance, {"pairs": pairs, "register": rows})
+    write_text(job.output("metrics"), _metrics(pairs))
+    _write_csv(job.output("noise"), _noise_table(pairs))
+    _write_csv(job.output("training"), _training_table(results))
+    _write_csv(job.output("influence"), _influence_table(results))
+
+
+def _pair(result: PairResults, threshold: float, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+    first = result.distillations[0]
+    return {
+        "pair": result.pair,
+        "trained_here": all(model["origin"] != "hub" for model in result.models.values()),
+        "circuit_threshold": threshold,
+        "models": {name: _model(result, name) for name in (*MODELS, "base")},
+        "tasks": {task.task: _task(task, resamples, rng) for task in result.tasks},
+        "distillation": {
+            "task": result.mapping["provenance"]["params"]["distillation.task"],
+            "tied": result.mapping["tied"],
+            "pairs": result.mapping["pairs"],
+            "base": {key: float(np.mean(first["before"][kind])) for key, kind in _ACCURACIES.items()},
+            "teacher": {key: float(np.mean(first["teacher_correct"][kind])) for key, kind in _ACCURACIES.items()},
+            "conditions": distillation_summary(result.distillations),
+            "contrasts": contrasts(result.distillations, CONTRASTS),
+        },
+    }
+
+
+_ACCURACIES = {"accuracy": "full", "circuit_accuracy": "circuit"}
+
+
+def _model(result: PairResults, name: str) -> dict[str, Any]:
+    config, training = result.configs[name], result.models[name]["training"]
+    return {
+        "architecture": config["model_type"],
+        "layers": config["n_layer"],
+        "heads": config["n_head"],
+        "width": config["n_embd"],
+        "origin": result.models[name]["origin"],
+        "steps": training[-1]["step"],
+        "accuracy": training[-1]["accuracy"],
+    }
+
+
+def _task(task: TaskResults, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+    unablated = {name: task.influence[name].unablated.astype(float) for name in MODELS}
+    ablated = {name: task.influence[name].ablated.astype(float) for name in MODELS}
+    alignment = {key: value for key, value in task.alignment.items() if key not in ("provenance", "matches")}
+    return {
+        "title": task.title,
+        "prompts": len(task.prompts),
+        "logit_difference": logit_difference_summary(unablated["teacher"], unablated["student"], resamples, rng),
+        "robustness": robustness_summary(unablated, ablated, resamples, rng),
+        "circuit": {name: circuit_summary(task.circuit[name]) for name in MODELS},
+        "mlps": mlp_summary(task.mlps["similarity"], task.mlps["token_cosine"]),
+        "alignment": alignment,
+        "noise": noise_summary(task.noise["level"], task.noise["score"]) if task.noise else None,
+    }
+
+
+def _metrics(pairs: dict[str, Any]) -> str:
+    """Return the headline numbers for `dvc metrics show` and `dvc metrics diff`."""
+    metrics: dict[str, Any] = {}
+    for name, pair in pairs.items():
+        tasks = {
+            task: {
+                "alignment": values["alignment"]["score"],
+                "logit_difference": {m: values["logit_difference"][m]["value"] for m in MODELS},
+                "mean_drop_percent": {m: values["robustness"][m]["value"] for m in MODELS},
+                "circuit_nodes": {m: values["circuit"][m]["heads"] + values["circuit"][m]["mlps"] for m in MODELS},
+            }
+            for task, values in pair["tasks"].items()
+        }
+        rows = pair["distillation"]["conditions"]
+        accuracy = {row["condition"]: row["accuracy"]["value"] for row in rows}
+        metrics[name] = {"tasks": tasks, "distillation_accuracy": accuracy}
+    rounded = json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 6))
+    return "# Headline numbers; comparison.json has the rest, with intervals and provenance.\n" + yaml.safe_dump(
+        rounded, sort_keys=False
+    )
+
+
+def _noise_table(pairs: dict[str, Any]) -> pd.DataFrame:
+    rows = [
+        {"pair": name, "task": task, "level": level, "alignment": score, "standard_deviation": spread}
+        for name, pair in pairs.items()
+        for task, values in pair["tasks"].items()
+        if values["noise"]
+        for level, score, spread in zip(
+            *(values["noise"][key] for key in ("level", "score", "standard_deviation")), strict=True
+        )
+    ]
+    return pd.DataFrame(rows)
+
+
+def _training_table(results: list[PairResults]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"pair": result.pair, "model": name, "step": entry["step"], "loss": entry["loss"], **entry["accuracy"]}
+        for result in results
+        for name in MODELS
+        for entry in result.models[name]["training"]
+    )
+
+
+def _influence_table(results: list[PairResults]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"pair": result.pair, "task": task.task, "model": name, "component": component, "retained_percent": retained}
+        for result in results
+        for task in result.tasks
+        for name in MODELS
+        for component, retained in zip(
+            task.influence[name].components,
+            100 * task.influence[name].ablated.mean(1) / task.influence[name].unablated.mean(),
+            strict=True,
+        )
+    )
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, lineterminator="\n", float_format="%.8g"))

@@ -1,0 +1,65 @@
+"""What a stage is given: exactly the inputs, parameters and outputs that dvc.yaml declares for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from distilled_circuits.artifacts import Provenance, digest, library_versions
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage for one item. Asking for what dvc.yaml does not declare is an error: DVC would not know of it."""
+
+    name: str
+    item: Mapping[str, Any]
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+
+    def param(self, name: str) -> Any:
+        """Return the validated section or value of params.yaml at a dotted name."""
+        return self._declared("params", self.params, name)
+
+    def input(self, name: str) -> Path:
+        """Return an input by its file's stem: `prompts`, `activations`, `teacher`."""
+        return self._declared("deps", self.inputs, name)
+
+    def output(self, name: str) -> Path:
+        """Return an output by its file's stem."""
+        return self._declared("outs", self.outputs, name)
+
+    def provenance(
+        self,
+        schema: str,
+        *,
+        device: object = "cpu",
+        dtype: str = "float32",
+        seeds: dict[str, Any] | None = None,
+        models: dict[str, Any] | None = None,
+    ) -> Provenance:
+        """Return what the artifact is to say of itself."""
+        return Provenance(
+            schema=schema,
+            stage=self.name,
+            params={
+                name: value.model_dump() if isinstance(value, BaseModel) else value
+                for name, value in self.params.items()
+            },
+            inputs={str(path): digest(path) for path in self.inputs.values() if path.parts[0] != "src"},
+            device=str(device),
+            dtype=dtype,
+            seeds=seeds or {},
+            models=models or {},
+            libraries=library_versions(),
+        )
+
+    def _declared(self, kind: str, values: Mapping[str, Any], name: str) -> Any:
+        if name not in values:
+            raise KeyError(f"{self.name} uses {name!r}, which its `{kind}` in dvc.yaml do not declare")
+        return values[name]

@@ -1,0 +1,46 @@
+"""Stage `mapping`: the circuit heads of teacher and base student by ablation impact, and which is paired with which."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from distilled_circuits.artifacts import write_json
+from distilled_circuits.circuits.ablation import mean_activations
+from distilled_circuits.distillation.impact import measure_impacts
+from distilled_circuits.distillation.mapping import ModelImpacts, circuit_heads, map_by_impact
+from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors
+from distilled_circuits.stages.job import Job
+
+
+def run(job: Job) -> None:
+    """Measure every head's impact in both models, select the circuits before any training, and pair them."""
+    share = job.param("distillation.circuit_share")
+    device = choose_device(job.param("device"))
+    prompts = prompt_tensors(job.input("prompts"), device)
+    corrupted = corrupted_ids(job.input("prompts"), device)
+    impacts = {}
+    for name in ("teacher", "base"):
+        lens = HookLens(load_model(job.input(name), device))
+        means = mean_activations(lens, corrupted, len(corrupted))
+        impacts[name] = measure_impacts(lens, prompts, means)
+    circuits = {name: circuit_heads(found, share) for name, found in impacts.items()}
+    mapping = map_by_impact(impacts["base"], circuits["base"], circuits["teacher"])
+    content: dict[str, Any] = {
+        name: _describe(found, [impact.head for impact in circuits[name]]) for name, found in impacts.items()
+    }
+    content["pairs"] = [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs]
+    content["tied"] = mapping.tied
+    content["teacher_advantage"] = impacts["teacher"].accuracy - impacts["base"].accuracy
+    write_json(job.output("mapping"), job.provenance("mapping/1", device=device), content)
+
+
+def _describe(impacts: ModelImpacts, circuit: list[Any]) -> dict[str, Any]:
+    return {
+        "accuracy": impacts.accuracy,
+        "log_probability": impacts.log_probability,
+        "circuit": [str(head) for head in circuit],
+        "heads": [{**asdict(impact), "head": str(impact.head)} for impact in impacts.heads],
+    }

@@ -1,0 +1,67 @@
+"""Prompts as token ids: one answer token, one length, roles as token positions, or an error that names the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.tasks.prompt import Prompt, Span
+
+
+def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list[dict[str, Any]]:
+    """Return a record for each prompt: its texts, token ids, answer and distractor ids, and positions by role.
+
+    `tokenizer` is a fast Hugging Face tokenizer, `name` what errors call it. No special tokens are added: scores are
+    taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an answer
+    is not exactly one known token, or when the prompts differ in length.
+    """
+    records = [_encode(prompt, tokenizer, name) for prompt in prompts]
+    first = len(records[0]["ids"])
+    for record in records:
+        for key in ("ids", "corrupted_ids"):
+            if len(record[key]) != first:
+                raise UserError(
+                    f"prompts of different lengths: {records[0]['clean']!r} has {first} tokens of {name}, "
+                    f"{record['clean' if key == 'ids' else 'corrupted']!r} has {len(record[key])}; a task needs one length"
+                )
+    return records
+
+
+def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
+    clean = tokenizer(prompt.clean, add_special_tokens=False, return_offsets_mapping=True)
+    corrupted = tokenizer(prompt.corrupted, add_special_tokens=False)
+    offsets = clean["offset_mapping"]
+    return {
+        "clean": prompt.clean,
+        "corrupted": prompt.corrupted,
+        "answer": prompt.answer,
+        "distractor": prompt.distractor,
+        "ids": clean["input_ids"],
+        "corrupted_ids": corrupted["input_ids"],
+        "answer_id": _one_token(prompt, prompt.answer, tokenizer, name),
+        "distractor_id": _one_token(prompt, prompt.distractor, tokenizer, name),
+        "positions": {
+            role: [_token_at(span, offsets, prompt, role) for span in spans]
+            for role, spans in sorted(prompt.roles.items())
+        },
+    }
+
+
+def _one_token(prompt: Prompt, word: str, tokenizer: Any, name: str) -> int:
+    """Return the id of a word as it follows the prompt, after a space."""
+    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        raise UserError(
+            f"the answer {word!r} of the prompt {prompt.clean!r} is not one token of {name}: it becomes {pieces}; "
+            "choose another answer or tokenizer"
+        )
+    return ids[0]
+
+
+def _token_at(span: Span, offsets: Sequence[Span], prompt: Prompt, role: str) -> int:
+    for position, (start, end) in enumerate(offsets):
+        if start < span[1] <= end:
+            return position
+    raise UserError(f"the role {role!r} at characters {span} of {prompt.clean!r} falls on no token")

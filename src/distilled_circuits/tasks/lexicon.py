@@ -1,0 +1,66 @@
+"""The words that tasks are made of, read once from the lists in `data/`."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from distilled_circuits.errors import UserError
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One made-up fact: the `answer` to the question about a person's `relation` (`town` or `craft`)."""
+
+    person: str
+    relation: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Word lists and facts; `numerals` and `number_words` run in parallel from one upwards."""
+
+    objects: tuple[str, ...]
+    names: tuple[str, ...]
+    places: tuple[str, ...]
+    gifts: tuple[str, ...]
+    fillers: tuple[str, ...]
+    numerals: tuple[str, ...]
+    number_words: tuple[str, ...]
+    facts: tuple[Fact, ...]
+
+
+def load_lexicon(folder: Path) -> Lexicon:
+    """Read the word lists; raise UserError that names the file when one is missing or repeats a word."""
+    numbers = _rows(folder / "numerals.csv")
+    return Lexicon(
+        objects=_words(folder / "objects.txt"),
+        names=_words(folder / "names.txt"),
+        places=_words(folder / "places.txt"),
+        gifts=_words(folder / "gifts.txt"),
+        fillers=_words(folder / "fillers.txt"),
+        numerals=tuple(row["numeral"] for row in numbers),
+        number_words=tuple(row["word"] for row in numbers),
+        facts=tuple(Fact(**row) for row in _rows(folder / "facts.csv")),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such word list; restore it with `git checkout {path}`") from None
+
+
+def _words(path: Path) -> tuple[str, ...]:
+    words = tuple(_read(path).split())
+    repeated = {word for word in words if words.count(word) > 1}
+    if repeated:
+        raise UserError(f"{path}: {', '.join(sorted(repeated))} stands there twice; list every word once")
+    return words
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(_read(path).splitlines()))
