@@ -12,6 +12,8 @@ rule mapping:
     threads: threads_of("mapping")
     resources:
         gpu=gpu_of("mapping"),
+    message:
+        message_of("mapping")
     shell:
         repro("mapping")
 
@@ -29,5 +31,7 @@ rule distillation:
     threads: threads_of("distillation")
     resources:
         gpu=gpu_of("distillation"),
+    message:
+        message_of("distillation")
     shell:
         repro("distillation")

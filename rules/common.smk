@@ -21,9 +21,13 @@ def or_stop(read, *arguments):
 graph = or_stop(load_graph)
 
 
+def made_inputs(stage):
+    """A stage's inputs that other stages make; the repository's files among them are part of its key."""
+    return [path for declared in graph.stages[stage].inputs for path in graph.made(declared)]
+
+
 def deps(stage):
-    """A stage's inputs as Snakemake files: directories by the files that stand for them."""
-    return [path for declared in graph.stages[stage].inputs for path in graph.files(declared)]
+    return [place_of(path) for path in made_inputs(stage)]
 
 
 def outs(stage):
@@ -37,9 +41,22 @@ def key(stage):
 
 
 def repro(stage):
-    """The job: DVC decides by content whether to run, restore or do nothing, and writes dvc.lock itself."""
-    instance = graph.stages[stage].wildcard_name().replace("{", "{wildcards.")
-    return f"dvc --wait-for-lock repro --quiet {instance} 2>&1 | tee {{log}}"
+    """The job: DVC decides by content whether to run, restore or do nothing, and writes dvc.lock itself.
+
+    First the inputs are held against dvc.lock and restored where they differ, so that a damaged one is never consumed.
+    That is what a repro of the whole upstream would do, which fails while another job reads the same input: DVC asks
+    for a write lock on every stage that it passes. What DVC says goes into the log, progress and errors on the screen.
+    """
+    inputs = " ".join(made_inputs(stage))
+    restore = f"dvc --wait-for-lock checkout --force {inputs} && " if inputs else ""
+    job = f"{restore}dvc --wait-for-lock repro --single-item {graph.stages[stage].wildcard_name()}"
+    return f": > {{log}}; ({job}) 2>&1 >> {{log}} | tee -a {{log}}".replace("{", "{wildcards.").replace(
+        "{wildcards.log}", "{log}"
+    )
+
+
+def message_of(stage):
+    return f"{graph.stages[stage].wildcard_name()}: {graph.stages[stage].description}".replace("{", "{wildcards.")
 
 
 def log_of(stage):

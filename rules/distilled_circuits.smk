@@ -10,6 +10,8 @@ rule prompts:
     benchmark:
         benchmark_of("prompts")
     threads: threads_of("prompts")
+    message:
+        message_of("prompts")
     shell:
         repro("prompts")
 
@@ -27,6 +29,8 @@ rule activations:
     threads: threads_of("activations")
     resources:
         gpu=gpu_of("activations"),
+    message:
+        message_of("activations")
     shell:
         repro("activations")
 
@@ -44,6 +48,8 @@ rule influence:
     threads: threads_of("influence")
     resources:
         gpu=gpu_of("influence"),
+    message:
+        message_of("influence")
     shell:
         repro("influence")
 
@@ -61,6 +67,8 @@ rule circuit:
     threads: threads_of("circuit")
     resources:
         gpu=gpu_of("circuit"),
+    message:
+        message_of("circuit")
     shell:
         repro("circuit")
 
@@ -76,6 +84,8 @@ rule mlps:
     benchmark:
         benchmark_of("mlps")
     threads: threads_of("mlps")
+    message:
+        message_of("mlps")
     shell:
         repro("mlps")
 
@@ -91,6 +101,8 @@ rule alignment:
     benchmark:
         benchmark_of("alignment")
     threads: threads_of("alignment")
+    message:
+        message_of("alignment")
     shell:
         repro("alignment")
 
@@ -108,5 +120,7 @@ rule noise:
     threads: threads_of("noise")
     resources:
         gpu=gpu_of("noise"),
+    message:
+        message_of("noise")
     shell:
         repro("noise")

@@ -12,6 +12,8 @@ rule teacher:
     threads: threads_of("teacher")
     resources:
         gpu=gpu_of("teacher"),
+    message:
+        message_of("teacher")
     shell:
         repro("teacher")
 
@@ -29,5 +31,7 @@ rule student:
     threads: threads_of("student")
     resources:
         gpu=gpu_of("student"),
+    message:
+        message_of("student")
     shell:
         repro("student")

@@ -10,6 +10,8 @@ rule comparison:
     benchmark:
         benchmark_of("comparison")
     threads: threads_of("comparison")
+    message:
+        message_of("comparison")
     shell:
         repro("comparison")
 
@@ -25,5 +27,7 @@ rule report:
     benchmark:
         benchmark_of("report")
     threads: threads_of("report")
+    message:
+        message_of("report")
     shell:
         repro("report")

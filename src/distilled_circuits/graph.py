@@ -6,6 +6,7 @@ the Snakemake rules to know the files; a test compares it with DVC's own resolut
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -36,6 +37,7 @@ class Stage:
     """A stage as declared, with its matrix's axes resolved and `${item.*}` still in place."""
 
     name: str
+    description: str
     axes: dict[str, list[Any]]
     command: str
     inputs: tuple[str, ...]
@@ -94,24 +96,40 @@ class Graph:
         for stage in self.stages.values():
             yield from stage.instances()
 
-    def files(self, declared: str) -> list[str]:
-        """Return the files that stand for a declared input, with `{axis}` for the values of its stage's matrix.
+    def made(self, declared: str) -> list[str]:
+        """Return the outputs of stages that a declared input stands for, with `{axis}` for the matrix's values.
 
-        A folder that stages write into stands for all of their outputs, a model directory for its model.json, and a
-        folder of the repository for its files.
+        That is the input itself, all outputs below it where it is a folder that several stages write into, and nothing
+        where it is a file of the repository.
         """
         path = as_wildcards(declared)
-        made = [out for instance in self.instances() for out in instance.outputs]
-        if any(out.startswith(f"{path}/") for out in made):
-            return [place_of(out) for out in made if out.startswith(f"{path}/")]
-        if Path(path).is_dir() and not path.startswith("results/"):
-            return [str(file) for file in sorted(Path(path).rglob("*")) if file.is_file()]
-        return [place_of(path)]
+        outputs = [out for instance in self.instances() for out in instance.outputs]
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
+        if any(re.fullmatch(pattern, out) for out in outputs):
+            return [path]
+        return [out for out in outputs if out.startswith(f"{path}/")]
 
-    def key(self, instance: Instance) -> str:
-        """Return what decides, apart from files, whether an instance must run: its command and parameters."""
+    def key(self, instance: Instance, root: Path = Path()) -> str:
+        """Return everything but stages' outputs that decides whether an instance must run.
+
+        That is its command, inputs, parameters and outputs as declared, the parameters' values, and the SHA-256 of the
+        repository's files among its inputs: code and word lists.
+        """
         values = {name: _look_up(self.content, name) for name in instance.params}
-        return json.dumps({"command": instance.command, "params": values}, sort_keys=True, indent=1)
+        made = {out for other in self.instances() for out in other.outputs}
+        files = {path: _digest(root / path) for path in instance.inputs if path not in made}
+        declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
+        return json.dumps({**declared, "params": values, "files": files}, sort_keys=True, indent=1)
+
+
+def _digest(path: Path) -> str | None:
+    """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
+    if path.is_dir():
+        if path.parts[:1] == ("results",):
+            return None
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256("".join(f"{file} {_digest(file)}\n" for file in files).encode()).hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def as_wildcards(path: str) -> str:
@@ -157,6 +175,7 @@ def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:
         outputs += [next(iter(out)) if isinstance(out, dict) else out for out in entry.get(kind, [])]
     return Stage(
         name=name,
+        description=entry.get("desc", ""),
         axes=axes,
         command=" ".join(entry["cmd"].split()),
         inputs=fill(entry.get("deps", [])),

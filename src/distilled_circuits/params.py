@@ -79,7 +79,7 @@ class Student(Section):
     lm_weight: NotNegative
     text_weight: NotNegative
     evaluate_every: Count
-    base_accuracy: Share
+    base_accuracy: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
 class Pair(Section):

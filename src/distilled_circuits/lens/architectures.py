@@ -19,7 +19,8 @@ class Tap:
 class Architecture:
     """Module paths of one `model_type`.
 
-    `post_ln`: the norms stand after the additions, so a component's output is not simply added to the stream.
+    `mlp` and `unembed` are chains of modules: from the stream after attention to the MLP's output, from the last stream to
+    the logits. `post_ln`: the norms stand after the additions, so a component's output is not simply added to the stream.
     `fused_qkv`: one module writes q, k and v side by side. `conv1d`: weights are stored (in, out), not (out, in).
     """
 
@@ -30,7 +31,7 @@ class Architecture:
     layers: str
     attention: str
     qkv_norm: str
-    mlp_norm: str
+    mlp: tuple[str, ...]
     taps: dict[str, Tap]
     unembed: tuple[str, ...]
     fused_qkv: str | None = None
@@ -48,7 +49,7 @@ ARCHITECTURES = {
             layers="transformer.h",
             attention="attn",
             qkv_norm="ln_1",
-            mlp_norm="ln_2",
+            mlp=("ln_2", "mlp"),
             taps={
                 "z": Tap("attn.c_proj", "in"),
                 "attn_out": Tap("attn.c_proj", "out"),
@@ -67,7 +68,7 @@ ARCHITECTURES = {
             layers="model.layers",
             attention="self_attn",
             qkv_norm="input_layernorm",
-            mlp_norm="post_attention_layernorm",
+            mlp=("post_attention_layernorm", "mlp"),
             taps={
                 "q": Tap("self_attn.q_proj", "out"),
                 "k": Tap("self_attn.k_proj", "out"),
@@ -87,7 +88,7 @@ ARCHITECTURES = {
             layers="bert.encoder.layer",
             attention="attention.self",
             qkv_norm="",
-            mlp_norm="",
+            mlp=("intermediate", "output.dense"),
             taps={
                 "q": Tap("attention.self.query", "out"),
                 "k": Tap("attention.self.key", "out"),
@@ -107,7 +108,7 @@ ARCHITECTURES = {
             layers="distilbert.transformer.layer",
             attention="attention",
             qkv_norm="",
-            mlp_norm="",
+            mlp=("ffn",),
             taps={
                 "q": Tap("attention.q_lin", "out"),
                 "k": Tap("attention.k_lin", "out"),

@@ -110,10 +110,7 @@ class Lens(ABC):
 
     def mlp(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
         """Return the MLP's output (prompt, pos, d_model) as the block would compute it from the stream after attention."""
-        block = self.blocks[layer]
-        norm = self.architecture.mlp_norm
-        normed = operator.attrgetter(norm)(block)(resid) if norm else resid
-        return operator.attrgetter(self.architecture.taps["mlp_out"].path)(block)(normed)
+        return _chain(self.blocks[layer], self.architecture.mlp, resid)
 
     def output_weights(self, layer: int) -> torch.Tensor:
         """Return W_O (head, d_head, d_model): what a head's z is multiplied with before it joins the stream."""
@@ -123,9 +120,7 @@ class Lens(ABC):
 
     def unembed(self, resid: torch.Tensor) -> torch.Tensor:
         """Return logits of a residual stream: final norm and head."""
-        for path in self.architecture.unembed:
-            resid = operator.attrgetter(path)(self.model)(resid)
-        return resid
+        return _chain(self.model, self.architecture.unembed, resid)
 
     def check_editable(self, site: str) -> None:
         """Raise ValueError when an edit at `site` would not change what follows as it should."""
@@ -133,3 +128,10 @@ class Lens(ABC):
             raise ValueError(f"{site!r} is no site; sites are {', '.join(SITES)}")
         if site == "pattern" or (site == "resid_mid" and not self.architecture.post_ln):
             raise ValueError(f"{site} cannot be edited on {self.architecture.model_type}: read it only")
+
+
+def _chain(module: nn.Module, paths: Sequence[str], value: torch.Tensor) -> torch.Tensor:
+    """Send a tensor through submodules, one after the other."""
+    for path in paths:
+        value = operator.attrgetter(path)(module)(value)
+    return value

@@ -15,7 +15,7 @@ from distilled_circuits.stages.job import Job
 def run(job: Job) -> None:
     """Score from the stored influence and activations."""
     settings = job.param("alignment")
-    directions = job.param("mlps").directions
+    directions = job.param("mlps.directions")
     records = {}
     names = {}
     for model in ("teacher", "student"):

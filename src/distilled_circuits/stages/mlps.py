@@ -20,7 +20,7 @@ SCATTERED_PROMPTS = 32
 
 def run(job: Job) -> None:
     """Write directions, similarities (teacher MLP, student MLP) and scatter coordinates."""
-    number = job.param("mlps").directions
+    number = job.param("mlps.directions")
     directions, means = {}, {}
     with write_hdf5(job.output("mlps"), job.provenance("mlps/1")) as out:
         with open_hdf5(job.input("activations"), "activations/1") as stored:

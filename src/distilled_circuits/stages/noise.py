@@ -23,7 +23,7 @@ from distilled_circuits.stages.job import Job
 def run(job: Job) -> None:
     """Redo the student's influence and similarity under each noise; the teacher stays as it is."""
     seeds = job.param("noise.seeds")
-    directions = job.param("mlps").directions
+    directions = job.param("mlps.directions")
     device = choose_device(job.param("device"))
     prompts = prompt_tensors(job.input("prompts"), device, job.param("noise.prompts"))
     lens = HookLens(load_model(job.input("student"), device))

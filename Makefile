@@ -1,0 +1,37 @@
+# Each target sets up .venv when it is missing. `make reproduce CORES=8` uses more cores, `PYTHON=python3.12` another Python.
+PYTHON ?= python3
+CORES ?= 2
+# Exact versions that install without a GPU. For your GPU's build of torch: install it into .venv first and set
+# CONSTRAINTS= to nothing (docs/installation.md).
+CONSTRAINTS ?= --constraint constraints.txt
+
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: reproduce test check bench clean
+
+reproduce: .venv/ready
+	snakemake --cores $(CORES)
+	@echo "The report is results/report.html"
+
+test: .venv/ready
+	HF_HUB_OFFLINE=1 python -m pytest
+
+check: .venv/ready
+	ruff check .
+	ruff format --check .
+	snakemake --lint
+
+bench: .venv/ready
+	HF_HUB_OFFLINE=1 python benchmarks/sweep.py
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	@echo "Installing into .venv: a few minutes the first time"
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off --quiet $(CONSTRAINTS) torch
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off --quiet $(CONSTRAINTS) --editable ".[dev]"
+	touch .venv/ready
+
+clean:
+	rm -rf .venv .snakemake logs
