@@ -1,0 +1,144 @@
+"""dvc.yaml is the only place where the graph stands: our reading of it is DVC's, and its dependencies are the truth."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.graph import load_graph
+
+PACKAGE = ROOT / "src/distilled_circuits"
+TIERS = (
+    {"stages", "cli", "audit"},
+    {"report", "comparison", "circuits", "distillation", "figures", "roles"},
+    {"models"},
+    {"lens", "tasks"},
+    {"statistics", "params", "graph", "artifacts", "progress", "errors"},
+)
+"""Dependencies point downwards only, or stay inside a tier (below the first one, without a circle)."""
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """The committed graph."""
+    return load_graph(ROOT)
+
+
+def modules() -> list[Path]:
+    """Return all modules of the package."""
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+
+
+def imports(module: Path) -> set[Path]:
+    """Return the modules of the package that a module imports anywhere in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distilled_circuits"):
+            path = PACKAGE.parent / Path(*node.module.split("."))
+            names = [path.with_suffix(".py"), *(path / f"{alias.name}.py" for alias in node.names)]
+            found |= {name for name in names if name.exists()}
+    return found
+
+
+def closure(module: Path) -> set[Path]:
+    """Return a module and all that it imports, directly or not."""
+    seen: set[Path] = set()
+    open_ = [module]
+    while open_:
+        path = open_.pop()
+        if path not in seen:
+            seen.add(path)
+            open_ += imports(path)
+    return seen
+
+
+def test_our_reading_is_dvcs(graph, tmp_path):
+    """Names, commands, inputs, parameters and outputs of every item are those that DVC resolves."""
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        theirs = {
+            stage.addressing: (
+                stage.cmd,
+                sorted(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
+                sorted(name for dep in stage.params for name in dep.params),
+                sorted(out.def_path for out in stage.outs),
+            )
+            for stage in repo.index.stages
+        }
+    ours = {
+        item.name: (item.command, sorted(item.inputs), sorted(item.params), sorted(item.outputs))
+        for item in graph.instances()
+    }
+    assert ours == theirs
+
+
+def test_dependencies_on_code_are_the_modules_that_a_stage_imports(graph):
+    """An edit reruns exactly the stages that import the file; on failure the list to paste is printed."""
+    for name, stage in graph.stages.items():
+        declared = {path for path in stage.inputs if path.endswith(".py")}
+        needed = {str(path.relative_to(ROOT)) for path in closure(PACKAGE / f"stages/{name}.py")}
+        assert declared == needed, f"{name}: dvc.yaml should list\n" + "\n".join(f"      - {p}" for p in sorted(needed))
+
+
+def test_every_stage_has_a_rule_and_a_module(graph):
+    """rules/ and stages/ have exactly the stages of dvc.yaml."""
+    rules = {name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    assert rules == set(graph.stages)
+    plumbing = {"job", "inputs", "collect"}
+    assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"} - plumbing == set(graph.stages)
+
+
+def test_dependencies_point_one_way():
+    """Stages know the core, the core knows lens, tasks and models, these know statistics and artifacts; never back."""
+
+    def tier(path: Path) -> int:
+        top = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        return next(index for index, names in enumerate(TIERS) if top in names)
+
+    for module in modules():
+        for imported in imports(module):
+            assert tier(module) <= tier(imported), f"{module.name} must not import {imported.name}"
+
+
+def test_only_artifacts_opens_hdf5():
+    """One module reads and writes artifacts."""
+    users = {path.name for path in modules() if re.search(r"import h5py|torch\.save|pickle", path.read_text())}
+    assert users == {"artifacts.py"}
+
+
+@pytest.mark.parametrize("stage", ["mlps", "alignment", "comparison", "report"])
+def test_stages_on_stored_arrays_do_not_import_torch(stage):
+    """Figures, tables and scores start without the seconds that torch takes."""
+    for module in closure(PACKAGE / f"stages/{stage}.py"):
+        assert not re.search(r"^\s*(import|from) (torch|transformers)", module.read_text(), re.M), module
+
+
+def test_an_unknown_item_is_named_with_what_is_allowed(graph):
+    """A pair that params.yaml does not run is one line."""
+    with pytest.raises(UserError, match=r"prompts: pair=maxi, allowed: mini"):
+        graph.stages["prompts"].instance({"pair": "maxi", "task": "ioi"})
+    with pytest.raises(UserError, match="unknown colour, allowed: pair"):
+        graph.stages["teacher"].instance({"pair": "mini", "colour": "red"})
+
+
+def test_folders_stand_for_all_outputs_below_them(graph):
+    """The comparison waits for every output of every pair, and for nothing outside."""
+    made = graph.made("results/pairs")
+    assert "results/pairs/mini/teacher" in made
+    assert "results/pairs/mini/numerals/noise.h5" in made
+    assert not any("report" in path for path in made)
+    assert graph.made("data/lexicon") == []
+    assert graph.made("results/pairs/${item.pair}/ioi/prompts.json") == ["results/pairs/{pair}/ioi/prompts.json"]
+
+
+def test_a_key_changes_with_parameters_and_code_of_its_stage_alone(graph):
+    """What Snakemake sees of a stage is its declaration, its parameters and the bytes of its code."""
+    influence = next(item for item in graph.instances() if item.name == "influence@mini-ioi")
+    key = graph.key(influence, ROOT)
+    assert '"corrupted_mean"' in key
+    assert "src/distilled_circuits/circuits/influence.py" in key
+    assert '"threshold"' not in key

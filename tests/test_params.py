@@ -1,0 +1,108 @@
+"""params.yaml is the user interface: mistakes end in one line that names key, finding and what is allowed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from distilled_circuits.errors import UserError
+from distilled_circuits.params import load_params
+
+
+@pytest.fixture
+def content() -> dict:
+    """The committed params.yaml."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def complain(tmp_path: Path, content: object) -> str:
+    """Return the message about a params.yaml with this content."""
+    path = tmp_path / "params.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(UserError) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def change(content: dict, dotted: str, value: object) -> dict:
+    """Set a value at a dotted key."""
+    *parents, last = dotted.split(".")
+    place = content
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return content
+
+
+def test_the_committed_file_is_valid():
+    """What a clone comes with passes, and knows the pair and the tasks."""
+    params = load_params(ROOT / "params.yaml")
+    assert params.pairs == ["mini"]
+    assert params.models["mini"].teacher.layers >= 6
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("circuit.treshold", 0.2, "circuit.treshold: unknown key, allowed: threshold, batch_size"),
+        ("nonsense", 1, "nonsense: unknown key, allowed: pairs, tasks, device"),
+        ("circuit.threshold", 1.5, "circuit.threshold: found 1.5, allowed: a number between 0 and 1, both excluded"),
+        ("circuit.threshold", "much", "circuit.threshold: found 'much', allowed: a number between 0 and 1"),
+        ("prompts.number", 0, "prompts.number: found 0, allowed: a whole number of at least 8"),
+        ("prompts.number", 38.4, "prompts.number: found 38.4, allowed: a whole number of at least 8"),
+        ("device", "gpu", "device: found 'gpu', allowed: 'auto', 'cpu' or 'cuda'"),
+        ("tasks", ["numerals", "chess"], "tasks.1: found 'chess', allowed: 'numerals', 'words', 'ioi' or 'facts'"),
+        ("tasks", ["ioi", "ioi"], "tasks: lists a value twice"),
+        ("pairs", ["mini", "maxi"], "pairs names 'maxi', allowed: mini"),
+        ("distillation.runs", ["ce"], "distillation.runs names 'ce', allowed: ce_full, ce_circuit"),
+        ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (128)"),
+        ("models.mini.student.layers", [6], "models.mini: student.layers is [6], allowed: layers of the teacher, 0 to 5"),
+        ("activations.sites", ["z", "pattern"], "activations: sites is ['z', 'pattern'], allowed: a list that has z and"),
+        ("noise.levels.stop", -1.0, "noise.levels.stop: found -1.0, allowed: a number of at least 0"),
+        ("conditions.ce_full.trains", "some", "conditions.ce_full.trains: found 'some', allowed: 'all' or 'circuit'"),
+        ("conditions.ce_full.cka", 1.0, "conditions.ce_full: mapping is none, allowed: impact or random where cka is"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_what_is_allowed(key, value, message, content, tmp_path):
+    """Unknown keys, wrong types, values out of range, unknown names: one line each."""
+    changed = change(content, key, value)
+    assert complain(tmp_path, changed).startswith(message)
+
+
+def test_a_missing_key_is_named(content, tmp_path):
+    """Leaving a key out is a mistake too: there are no hidden defaults."""
+    del content["circuit"]["threshold"]
+    assert complain(tmp_path, content).startswith("circuit.threshold: missing")
+
+
+def test_broken_yaml_is_named(tmp_path):
+    """What YAML cannot read is one line with the place."""
+    assert "not readable as YAML" in complain(tmp_path, "pairs: [mini\n")
+    assert "found list" in complain(tmp_path, "- a\n")
+
+
+def test_sections_cannot_be_changed():
+    """Parameters are frozen once read."""
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.circuit.threshold = 0.5
+
+
+def test_a_mistake_ends_a_run_without_a_traceback(content, tmp_path):
+    """`distilled-circuits run` and `snakemake` both stop before any work, with the one line."""
+    for name in ("dvc.yaml", "Snakefile", "rules", "profiles", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(change(content, "circuit.threshold", 7)))
+    for command in (
+        [sys.executable, "-m", "distilled_circuits.cli", "run", "prompts", "pair=mini", "task=ioi"],
+        [sys.executable, "-m", "snakemake", "--cores", "1"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        output = done.stdout + done.stderr
+        assert done.returncode != 0
+        assert "circuit.threshold: found 7, allowed: a number between 0 and 1, both excluded" in output
+        assert "Traceback" not in output
