@@ -1,12 +1,15 @@
 # What rules need to know of dvc.yaml: files, parameters, commands. Nothing about stages stands here.
 import fcntl
 import os
+import time
 from pathlib import Path
 
+import psutil
 from snakemake.exceptions import WorkflowError
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import load_graph, place_of
+from distilled_circuits.artifacts import write_text
+from distilled_circuits.graph import load_graph, place_of, sorted_lock
 from distilled_circuits.params import load_params
 
 
@@ -93,6 +96,21 @@ def refuse_second_run():
         raise WorkflowError("another snakemake run is at work in this folder: wait until it ends or stop it") from None
 
 
+def jobs_left_behind():
+    """Processes in this folder of jobs whose snakemake was killed: only asked while no living run holds the lock."""
+    marks = [(p.pid, p.info["cwd"], " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cwd", "cmdline"])]
+    return [pid for pid, cwd, command in marks if cwd == os.getcwd() and "dvc --wait-for-lock" in command]
+
+
+def wait_for_jobs_left_behind():
+    """Let orphaned jobs finish: DVC records what they made, and two of a kind would block each other."""
+    left = jobs_left_behind()
+    if left:
+        logger.info(f"Jobs of a killed run are still at work; waiting for processes {', '.join(map(str, left))}.")
+    while jobs_left_behind():
+        time.sleep(0.5)
+
+
 wildcard_constraints:
     pair=r"\w+",
     task=r"\w+",
@@ -105,3 +123,10 @@ write_keys()
 
 onstart:
     refuse_second_run()
+    wait_for_jobs_left_behind()
+
+
+onsuccess:
+    lock = Path("dvc.lock")
+    if lock.exists() and sorted_lock(lock.read_text()) != lock.read_text():
+        write_text(lock, sorted_lock(lock.read_text()))

@@ -122,6 +122,15 @@ class Graph:
         return json.dumps({**declared, "params": values, "files": files}, sort_keys=True, indent=1)
 
 
+def sorted_lock(text: str) -> str:
+    """Return dvc.lock's text with its stages in the order of their names, every entry as DVC wrote it.
+
+    DVC appends entries as stages finish, so parallel runs of one pipeline would differ in nothing but their order.
+    """
+    head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
+    return head + "".join(sorted(entries))
+
+
 def _digest(path: Path) -> str | None:
     """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
     if path.is_dir():

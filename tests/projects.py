@@ -1,0 +1,156 @@
+"""Throw-away projects to run pipelines in: a copy of this one with a small configuration, and a tiny graph."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+SMOKE: dict[str, Any] = {
+    "tasks": ["numerals", "words"],
+    "threads": {"training": 1, "analysis": 1},
+    "models.mini.teacher": {
+        "layers": 3, "heads": 4, "width": 32, "initial_scale": 0.15, "steps": 150, "batch_size": 16, "warmup": 10,
+        "learning_rate": 0.005, "evaluate_every": 50,
+    },
+    "models.mini.student": {
+        "layers": [0, 2], "steps": 60, "batch_size": 16, "warmup": 5, "learning_rate": 0.005, "evaluate_every": 20,
+        "base_accuracy": 0.0,
+    },
+    "prompts": {"number": 16},
+    "alignment": {"resamples": 10},
+    "noise": {"prompts": 8, "levels": {"start": 0.0, "stop": 1.0, "step": 0.5}, "seeds": [0, 1]},
+    "distillation": {"task": "numerals", "seeds": [0]},
+    "distillation.training": {"training_prompts": 32, "test_prompts": 16, "steps": 6, "batch_size": 16, "log_every": 2},
+    "comparison": {"resamples": 50},
+}  # fmt: skip
+"""What the smoke configuration changes in params.yaml: the whole graph in about a minute."""
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a child: this Python's programs first, no hub, no options of the caller."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "PYTEST"))}
+    return {**kept, "PATH": path, "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+
+
+def call(folder: Path, *command: str, check: bool = True, **variables: str) -> str:
+    """Run a command in a project and return what it printed; fail with its output."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment(), **variables},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == 0 or not check, f"{' '.join(command)} in {folder}:\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def git_init(folder: Path) -> None:
+    """Make a folder a git repository with all its files committed."""
+    call(folder, "git", "init", "--quiet")
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+
+
+def smoke_project(folder: Path) -> Path:
+    """Copy this project without its results into `folder`, with the smoke configuration."""
+    folder.mkdir(parents=True)
+    for name in ("src", "rules", "profiles", "data"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "external"))
+    for name in ("Snakefile", "dvc.yaml", ".gitignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in SMOKE.items():
+        *parents, last = dotted.split(".")
+        place = params
+        for part in parents:
+            place = place[part]
+        place[last] = {**place[last], **value} if isinstance(value, dict) else value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git_init(folder)
+    return folder
+
+
+TINY_GRAPH = """
+stages:
+  model:
+    matrix: {pair: "${pairs}"}
+    cmd: python work.py results/${item.pair}/model/model.json
+    deps: [work.py]
+    params: [model]
+    outs: ["results/${item.pair}/model"]
+  cache:
+    matrix: {pair: "${pairs}", task: "${tasks}"}
+    cmd: python work.py results/${item.pair}/${item.task}/cache.h5 results/${item.pair}/model/model.json
+    deps: [work.py, "results/${item.pair}/model"]
+    params: [cache]
+    outs: ["results/${item.pair}/${item.task}/cache.h5"]
+  ablate:
+    matrix: {pair: "${pairs}", task: "${tasks}"}
+    cmd: python work.py results/${item.pair}/${item.task}/ablate.h5 results/${item.pair}/${item.task}/cache.h5
+    deps: [work.py, "results/${item.pair}/${item.task}/cache.h5"]
+    params: [ablate]
+    outs: ["results/${item.pair}/${item.task}/ablate.h5"]
+"""
+TINY_PARAMS = {
+    "pairs": ["a"],
+    "tasks": ["num", "word"],
+    "megabytes": 2,
+    "model": {"seed": 0},
+    "cache": {"n": 100},
+    "ablate": {"threshold": 0.2},
+}
+TINY_RULES = 'include: "rules/common.smk"\nrule all:\n    input: every("ablate")\n' + "".join(
+    f"""rule {stage}:
+    input: deps("{stage}"), key("{stage}")
+    output: outs("{stage}")
+    log: log_of("{stage}")
+    message: message_of("{stage}")
+    shell: repro("{stage}")
+"""
+    for stage in ("model", "cache", "ablate")
+)
+TINY_WORK = '''"""Stands in for a stage: python work.py OUT [IN]; $RAN gets a line for each command that really ran."""
+import os, pathlib, sys, time
+import yaml
+out, *inputs = (pathlib.Path(part) for part in sys.argv[1:])
+with open(os.environ["RAN"], "a") as log:
+    log.write(f"{out}\\n")
+params = yaml.safe_load(open("params.yaml"))
+time.sleep(float(os.environ.get("SECONDS_OF_WORK", 0)))
+name = out.parent.name if out.name == "model.json" else out.stem
+text = f"{out} {params[name]} " + "".join(path.read_text()[:200] for path in inputs)
+out.parent.mkdir(parents=True, exist_ok=True)
+out.write_text(text + "x" * (params["megabytes"] * 1_000_000))
+'''
+
+
+def tiny_project(folder: Path, **changes: Any) -> Path:
+    """Make a project of three small stages, a model that all others read, with this project's own rules."""
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    (folder / "rules").mkdir()
+    shutil.copy(ROOT / "rules/common.smk", folder / "rules")
+    (folder / "dvc.yaml").write_text(TINY_GRAPH)
+    (folder / "Snakefile").write_text(TINY_RULES)
+    (folder / "work.py").write_text(TINY_WORK)
+    (folder / "params.yaml").write_text(yaml.safe_dump({**TINY_PARAMS, **changes}))
+    (folder / ".gitignore").write_text(".snakemake/\nlogs/\n/results/\n")
+    call(folder, "git", "init", "--quiet")
+    call(folder, "dvc", "init", "--quiet")
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc/config")
+    git_init(folder)
+    return folder

@@ -1,0 +1,194 @@
+"""What reruns when: every line is counted by the commands that really ran, on a tiny graph with this project's rules."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import call, environment, tiny_project
+
+EVERYTHING = 5
+"""Commands of a full run: one model, two caches, two ablations."""
+
+
+class Project:
+    """A tiny project with a count of the commands that ran."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        self.folder = folder if folder.exists() else tiny_project(folder, **changes)
+        self.log = self.folder.with_suffix(".ran")
+
+    def ran(self, *command: str, **variables: str) -> list[str]:
+        """Run a command (snakemake by default) and return the outputs of the stages' commands that ran, sorted."""
+        self.log.write_text("")
+        call(self.folder, *(command or ("snakemake", "--cores", "2")), RAN=str(self.log), **variables)
+        return sorted(self.log.read_text().split())
+
+    def set(self, section: str, **values: object) -> None:
+        """Change parameters."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params[section] |= values
+        path.write_text(yaml.safe_dump(params))
+
+    def clean(self) -> bool:
+        """Whether DVC finds nothing that has changed."""
+        return "up to date" in call(self.folder, "dvc", "status")
+
+    def contents(self) -> dict[str, bytes]:
+        """Return all results."""
+        results = self.folder / "results"
+        return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.rglob("*")) if p.is_file()}
+
+
+def outputs(stage: str) -> list[str]:
+    """Return the files of a stage's two items."""
+    return [f"results/a/{task}/{stage}.h5" for task in ("num", "word")]
+
+
+def test_the_matrix_of_one_checkout(tmp_path):
+    """First run, again, one parameter, back, touched files, a flipped byte, deleted outputs, edited code, both engines."""
+    project = Project(tmp_path / "tiny")
+    assert len(project.ran()) == EVERYTHING
+    assert project.clean()
+    first, lock = project.contents(), (project.folder / "dvc.lock").read_text()
+    assert "Nothing to be done" in call(project.folder, "snakemake")
+    assert project.ran() == []
+    assert project.ran("dvc", "repro") == []
+
+    project.set("ablate", threshold=0.3)
+    assert project.ran() == outputs("ablate")
+    assert project.contents() != first
+    project.set("ablate", threshold=0.2)
+    assert project.ran() == []
+    assert project.contents() == first
+    assert (project.folder / "dvc.lock").read_text() == lock
+
+    for file in [*(project.folder / "results").rglob("*.*"), project.folder / "work.py"]:
+        file.touch()
+    assert project.ran() == []
+
+    for damaged in ("results/a/num/cache.h5", "results/a/model/model.json"):
+        file = project.folder / damaged
+        content = bytearray(file.read_bytes())
+        content[50] ^= 1
+        file.write_bytes(content)
+        assert project.ran() == []
+        assert project.contents() == first
+
+    for file in (project.folder / "results").rglob("*.h5"):
+        file.unlink()
+    assert project.ran() == []
+    assert project.contents() == first
+    assert project.clean()
+
+    work = project.folder / "work.py"
+    work.write_text(work.read_text() + "# edited\n")
+    assert len(project.ran()) == EVERYTHING
+    assert "Nothing to be done" in call(project.folder, "snakemake")
+
+
+def test_a_damaged_input_is_never_consumed(tmp_path):
+    """A byte flipped in an intermediate together with a new parameter downstream: restored first, then used."""
+    project = Project(tmp_path / "tiny")
+    project.ran()
+    expected = project.contents()["a/num/cache.h5"]
+    file = project.folder / "results/a/num/cache.h5"
+    file.write_bytes(b"damaged" + expected[7:])
+    project.set("ablate", threshold=0.4)
+    assert project.ran() == outputs("ablate")
+    assert project.contents()["a/num/cache.h5"] == expected
+    assert b"damaged" not in project.contents()["a/num/ablate.h5"]
+    assert project.clean()
+
+
+def test_both_engines_leave_the_same_lock(tmp_path):
+    """`dvc repro` and `snakemake` run the same commands and end in the same dvc.lock.
+
+    DVC lists entries in the order in which stages finished; every run of snakemake puts them into the order of names.
+    """
+    parallel, serial = Project(tmp_path / "parallel"), Project(tmp_path / "serial")
+    assert parallel.ran() == serial.ran("dvc", "repro")
+    locks = [(project.folder / "dvc.lock").read_text() for project in (parallel, serial)]
+    assert yaml.safe_load(locks[0]) == yaml.safe_load(locks[1])
+    assert "Nothing to be done" not in call(serial.folder, "snakemake", "--dry-run")
+    assert serial.ran() == []
+    assert (serial.folder / "dvc.lock").read_text() == locks[0]
+    assert serial.clean()
+
+
+def test_a_clone_reuses_what_was_pushed(tmp_path):
+    """Clone and pull: nothing runs. Clone with a changed parameter, without Snakemake's memory: the affected run."""
+    project = Project(tmp_path / "tiny")
+    project.ran()
+    call(project.folder, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
+    call(project.folder, "dvc", "push", "--run-cache")
+    call(project.folder, "git", "add", "--all")
+    call(project.folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "results")
+    for name, change, expected in (("same", {}, []), ("changed", {"threshold": 0.3}, outputs("ablate"))):
+        call(tmp_path, "git", "clone", "--quiet", str(project.folder), name)
+        clone = Project(tmp_path / name)
+        call(clone.folder, "dvc", "pull")
+        if change:
+            clone.set("ablate", **change)
+        assert not (clone.folder / ".snakemake").exists()
+        assert clone.ran() == expected
+        assert clone.clean()
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["all processes", "snakemake alone"])
+def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
+    """SIGKILL in the middle of the caches; the same command again completes, with a clean status."""
+    project = Project(tmp_path / "tiny")
+    project.log.write_text("")
+    process = subprocess.Popen(
+        ["snakemake", "--cores", "2"],
+        cwd=project.folder,
+        env={**environment(), "RAN": str(project.log), "SECONDS_OF_WORK": "3"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while "cache" not in project.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+    project.ran()
+    assert project.clean()
+    expected = Project(tmp_path / "undisturbed")
+    expected.ran()
+    assert project.contents() == expected.contents()
+
+
+def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
+    """It would delete outputs that the first one reads; the word is clear and the first one is not disturbed."""
+    project = Project(tmp_path / "tiny")
+    project.log.write_text("")
+    first = subprocess.Popen(
+        ["snakemake", "--cores", "2"],
+        cwd=project.folder,
+        env={**environment(), "RAN": str(project.log), "SECONDS_OF_WORK": "2"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not project.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    said = call(project.folder, "snakemake", "--cores", "2", check=False, RAN=str(project.log))
+    assert "another snakemake run is at work in this folder" in said
+    assert first.wait(timeout=120) == 0
+    assert project.clean()
+    assert len(project.log.read_text().split()) == EVERYTHING
+
+
+def test_six_jobs_at_once_with_large_outputs(tmp_path):
+    """Six caches of 100 MB in parallel: no lock error, whatever DVC hashes meanwhile."""
+    project = Project(tmp_path / "tiny", tasks=[f"t{n}" for n in range(6)], megabytes=100)
+    assert len(project.ran("snakemake", "--cores", "6")) == 1 + 6 + 6
+    assert project.clean()
