@@ -1,0 +1,135 @@
+"""The whole graph on a small configuration: every artifact is there, describes itself, and comes out the same twice."""
+
+import json
+import re
+from pathlib import Path
+
+import h5py
+import pytest
+import yaml
+from projects import call, smoke_project
+
+from distilled_circuits.artifacts import read_provenance
+from distilled_circuits.audit import audit_artifacts
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run through Snakemake."""
+    folder = smoke_project(tmp_path_factory.mktemp("pipeline") / "snakemake")
+    call(folder, "snakemake", "--cores", "2")
+    return folder
+
+
+def artifacts(folder: Path) -> list[Path]:
+    """Return all HDF5 and JSON artifacts of a run."""
+    own = [p for p in (folder / "results").rglob("*") if p.suffix == ".h5" or p.name.endswith("model.json")]
+    names = ("prompts.json", "circuit.json", "alignment.json", "mapping.json", "comparison.json")
+    return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    """Both engines agree that all is up to date, and so does DVC's status."""
+    assert "Nothing to be done" in call(finished, "snakemake")
+    assert "up to date" in call(finished, "dvc", "repro")
+    assert "up to date" in call(finished, "dvc", "status")
+
+
+def test_both_engines_make_the_same_bytes(finished, tmp_path):
+    """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock."""
+    serial = smoke_project(tmp_path / "serial")
+    call(serial, "dvc", "repro")
+    locks = [yaml.safe_load((folder / "dvc.lock").read_text()) for folder in (finished, serial)]
+    assert locks[0] == locks[1]
+
+
+def test_every_artifact_describes_itself(finished, monkeypatch):
+    """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
+    found = artifacts(finished)
+    assert len(found) == 2 + 1 + 2 * 6 + 1 + 1 + 5 + 1
+    monkeypatch.chdir(finished)
+    for path in found:
+        said = read_provenance(path)
+        assert re.fullmatch(r"\w+/\d+", said["schema"])
+        assert said["libraries"]["torch"] and said["device"] == "cpu" and said["dtype"]
+        assert said["params"] or said["stage"] == "report"
+        assert said["inputs"]
+    lines: list[str] = []
+    assert audit_artifacts([path.relative_to(finished) for path in found], lines.append) == 0
+
+
+def test_hdf5_dimensions_have_names(finished):
+    """Every axis of every dataset says what it is."""
+    for path in (finished / "results").rglob("*.h5"):
+        with h5py.File(path) as file:
+            unnamed = []
+            file.visititems(
+                lambda name, item, unnamed=unnamed: unnamed.append(name)
+                if isinstance(item, h5py.Dataset) and not all(axis.label for axis in item.dims)
+                else None
+            )
+        assert unnamed == [], path
+
+
+def test_activations_are_complete(finished):
+    """z, pattern, mlp_out and the stream of both models, and the means over corrupted prompts."""
+    with h5py.File(finished / "results/pairs/mini/numerals/activations.h5") as file:
+        assert file["teacher/z"].shape == (16, 3, 23, 4, 8)
+        assert file["student/pattern"].shape == (16, 2, 4, 23, 23)
+        assert file["teacher/residual"].shape == (16, 4, 23, 32)
+        assert file["student/corrupted_mean/mlp_out"].shape == (2, 23, 32)
+
+
+def test_no_result_is_a_pickle(finished):
+    """Nothing that a reader opens can run code."""
+    suffixes = {path.suffix for path in (finished / "results").rglob("*") if path.is_file()}
+    assert suffixes <= {".h5", ".json", ".safetensors", ".csv", ".yaml", ".html"}
+
+
+def test_the_report_is_self_contained_and_complete(finished):
+    """No outside file is referenced, every section is there, and it says that the pair is not GPT-2."""
+    page = (finished / "results/report.html").read_text()
+    assert not re.search(r'(src|href)="(?!#|data:|https://arxiv\.org)', page)
+    assert "These models are not GPT-2" in page
+    assert page.count("<img") == 1 + 2 * 5 + 1 + 2
+    for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
+        assert f'id="{anchor}"' in page
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", page).lower().split()
+
+
+def test_the_register_has_every_published_number(finished):
+    """Each of them is beside a measured one or said not to be measured, and none is called comparable."""
+    published = json.loads((finished / "data/published_numbers.json").read_text())
+    compared = json.loads((finished / "results/comparison.json").read_text())
+    rows = compared["register"]["mini"]
+    assert [(row["id"], row["published"]) for row in rows] == [(entry["id"], entry["value"]) for entry in published]
+    for row in rows:
+        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini was trained")
+    by_id = {row["id"]: row for row in rows}
+    task = compared["pairs"]["mini"]["tasks"]["numerals"]
+    assert by_id["t3-numerals-gpt2/distilgpt2-a"]["measured"]["value"] == task["alignment"]["score"]
+    student = task["robustness"]["student"]["value"]
+    assert by_id["t2-gpt2/distilgpt2-s"]["measured"]["value"] == student
+
+
+def test_metrics_and_plots_are_dvcs(finished):
+    """`dvc metrics show` has the alignment, `dvc plots show` draws the curves."""
+    metrics = json.loads(call(finished, "dvc", "metrics", "show", "--json"))
+    values = metrics[""]["data"]["results/metrics.yaml"]["data"]["mini"]["tasks"]["numerals"]
+    assert 0 <= values["alignment"] <= 1
+    call(finished, "dvc", "plots", "show")
+    assert (finished / "dvc_plots/index.html").exists()
+
+
+def test_a_parameter_reruns_its_stages_alone(finished):
+    """A new threshold reruns the circuits, the comparison and the report; everything else stays."""
+    path = finished / "params.yaml"
+    before = path.read_text()
+    params = yaml.safe_load(before)
+    params["circuit"]["threshold"] = 0.4
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    said = call(finished, "snakemake", "--dry-run", "--quiet", "rules")
+    planned = call(finished, "snakemake", "--dry-run")
+    path.write_text(before)
+    jobs = set(re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE)) - {"total", "all"}
+    assert jobs == {"circuit", "comparison", "report"}, said
