@@ -71,7 +71,7 @@ def random_model(name: str, seed: int = 0) -> PreTrainedModel:
         if parameter.dim() == 1:
             torch.nn.init.normal_(parameter, mean=0.2, std=0.5)
     model.set_attn_implementation("eager")
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def random_prompts(number: int = 7, length: int = 6, seed: int = 1) -> PromptTensors:

@@ -80,4 +80,4 @@ def hand_model() -> PreTrainedModel:
         _set(block.mlp.c_fc, reads)
         _set(block.mlp.c_proj, out)
     model.set_attn_implementation("eager")
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(requires_grad=False)

@@ -66,7 +66,9 @@ def smoke_project(folder: Path) -> Path:
     """Copy this project without its results into `folder`, with the smoke configuration."""
     folder.mkdir(parents=True)
     for name in ("src", "rules", "profiles", "data"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "external"))
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "external")
+        )
     for name in ("Snakefile", "dvc.yaml", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / ".dvc").mkdir()

@@ -1,7 +1,6 @@
 """Artifacts describe themselves, come out the same twice, and are whole or not there."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -53,9 +52,7 @@ def write_example(path, provenance):
 def test_hdf5_round_trip_with_named_dimensions(tmp_path, provenance):
     """Arrays, strings, dimension names and provenance come back."""
     write_example(tmp_path / "a.h5", provenance)
-    names, values, z = read_arrays(
-        tmp_path / "a.h5", "influence/1", ["teacher/components", "teacher/unablated", "z"]
-    )
+    names, values, z = read_arrays(tmp_path / "a.h5", "influence/1", ["teacher/components", "teacher/unablated", "z"])
     assert list(names) == ["L0H0", "MLP0"]
     assert values.tolist() == [0, 1, 2]
     assert z[:, 0].tolist() == [1, 1, 2, 2]
@@ -87,7 +84,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, provenance):
         folder.mkdir()
         raise RuntimeError("in the middle")
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["a.h5"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
@@ -96,7 +93,7 @@ def test_a_directory_is_replaced_whole(tmp_path):
         with replacing(tmp_path / "model") as folder:
             folder.mkdir()
             write_text(folder / f"{content}.txt", content)
-    assert os.listdir(tmp_path / "model") == ["new.txt"]
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new.txt"]
 
 
 def test_readers_name_what_is_wrong(tmp_path, provenance):
@@ -119,7 +116,7 @@ def test_results_that_are_no_numbers_are_refused(tmp_path, provenance):
     """NaN and infinity never reach a JSON artifact."""
     with pytest.raises(UserError, match="not a finite number"):
         write_json(tmp_path / "a.json", provenance, {"value": float("nan")})
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_space_stops_before_writing(tmp_path, monkeypatch):

@@ -44,9 +44,7 @@ def test_cka_is_the_formula_of_the_paper():
     """tr(KHLH) over the root of tr(KHKH) tr(LHLH), with Gram matrices and the centring matrix written out."""
     x, y = gaussian(9, 4, 0)[0], gaussian(9, 5, 1)[0]
     k, gram, h = x @ x.T, y @ y.T, torch.eye(9) - 1 / 9
-    expected = torch.trace(k @ h @ gram @ h) / torch.sqrt(
-        torch.trace(k @ h @ k @ h) * torch.trace(gram @ h @ gram @ h)
-    )
+    expected = torch.trace(k @ h @ gram @ h) / torch.sqrt(torch.trace(k @ h @ k @ h) * torch.trace(gram @ h @ gram @ h))
     assert biased_cka(x, y).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
@@ -74,28 +72,38 @@ def impact(layer: int, head: int, accuracy: float, log_probability: float = -1.0
 
 
 def test_mapping_of_hand_made_impacts():
-    """Drops 0.10 and 0.02 of the student (base 0.60) meet teacher heads at 0.52, 0.57, 0.90: nearest are 0.08 and 0.03."""
+    """Drops 0.10 and 0.02 of the student meet teacher drops 0.08, 0.03 and -0.30: nearest are the first and second."""
     student = ModelImpacts(0.60, -1, (impact(0, 0, 0.50), impact(1, 1, 0.58)))
     teacher = (impact(2, 0, 0.52), impact(3, 1, 0.57), impact(4, 0, 0.90))
-    mapping = map_by_impact(student, student.heads, teacher)
+    mapping = map_by_impact(student, student.heads, teacher, teacher_baseline=0.60)
     assert mapping == Mapping(((Component(0, 0), Component(2, 0)), (Component(1, 1), Component(3, 1))), 0)
+
+
+def test_the_students_baseline_collapses_the_mapping_where_the_teacher_is_far_ahead():
+    """Equation 4 as printed: with a teacher at 0.95 all its drops count from 0.60, so one head wins always.
+
+    With the teacher's own baseline the drops 0.01 and 0.25 meet 0.02 and 0.30 (A2).
+    """
+    student = ModelImpacts(0.60, -1, (impact(0, 0, 0.59), impact(1, 1, 0.35)))
+    teacher = (impact(2, 0, 0.93), impact(3, 1, 0.65))
+    printed, own = (map_by_impact(student, student.heads, teacher, baseline) for baseline in (0.60, 0.95))
+    assert [other for _, other in printed.pairs] == [Component(3, 1), Component(3, 1)]
+    assert [other for _, other in own.pairs] == [Component(2, 0), Component(3, 1)]
 
 
 def test_ties_are_broken_by_log_probability_and_counted():
     """Two teacher heads cost the same accuracy; the one whose log probability is nearer is taken."""
     student = ModelImpacts(0.6, -1, (impact(0, 0, 0.5, -2.0),))
     teacher = (impact(2, 0, 0.5, -9.0), impact(3, 1, 0.5, -2.1))
-    mapping = map_by_impact(student, student.heads, teacher)
+    mapping = map_by_impact(student, student.heads, teacher, teacher_baseline=0.6)
     assert mapping.pairs[0][1] == Component(3, 1)
     assert mapping.tied == 1
 
 
 def test_the_printed_ratio_would_send_all_heads_to_one():
-    """Equation 3 as printed: every ratio exceeds every difference, so each head meets the largest teacher impact (A1)."""
+    """Equation 3 as printed: every ratio exceeds every difference, so each meets the largest impact (A1)."""
     base, accuracies, teacher = 0.6, [0.5, 0.55, 0.59], [0.40, 0.52, 0.58]
-    chosen = {
-        min(range(3), key=lambda t, a=accuracy: abs(base / a - (base - teacher[t]))) for accuracy in accuracies
-    }
+    chosen = {min(range(3), key=lambda t, a=accuracy: abs(base / a - (base - teacher[t]))) for accuracy in accuracies}
     assert chosen == {0}
 
 

@@ -11,6 +11,7 @@ from distilled_circuits.errors import UserError
 from distilled_circuits.graph import load_graph
 
 PACKAGE = ROOT / "src/distilled_circuits"
+RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
 TIERS = (
     {"stages", "cli", "audit"},
     {"report", "comparison", "circuits", "distillation", "figures", "roles"},
@@ -55,7 +56,7 @@ def closure(module: Path) -> set[Path]:
     return seen
 
 
-def test_our_reading_is_dvcs(graph, tmp_path):
+def test_our_reading_is_dvcs(graph):
     """Names, commands, inputs, parameters and outputs of every item are those that DVC resolves."""
     from dvc.repo import Repo
 
@@ -86,7 +87,7 @@ def test_dependencies_on_code_are_the_modules_that_a_stage_imports(graph):
 
 def test_every_stage_has_a_rule_and_a_module(graph):
     """rules/ and stages/ have exactly the stages of dvc.yaml."""
-    rules = {name for file in (ROOT / "rules").glob("*.smk") for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
     assert rules == set(graph.stages)
     plumbing = {"job", "inputs", "collect"}
     assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"} - plumbing == set(graph.stages)
@@ -114,7 +115,7 @@ def test_only_artifacts_opens_hdf5():
 def test_stages_on_stored_arrays_do_not_import_torch(stage):
     """Figures, tables and scores start without the seconds that torch takes."""
     for module in closure(PACKAGE / f"stages/{stage}.py"):
-        assert not re.search(r"^\s*(import|from) (torch|transformers)", module.read_text(), re.M), module
+        assert not re.search(r"^\s*(import|from) (torch|transformers)", module.read_text(), re.MULTILINE), module
 
 
 def test_an_unknown_item_is_named_with_what_is_allowed(graph):

@@ -1,6 +1,6 @@
 """Ablations and paths of a model that is small enough to work out by hand; every expected number is exact.
 
-The prompt is (2, 0), (0, 4). Attention takes means over positions, the answer reads channel 0, the distractor channel 1.
+The prompt is (2, 0), (0, 4). Attention takes means over positions, the answer reads channel 0, the distractor 1.
 Layer 0: H0 moves channel 0 to channel 1, H1 channel 1 to channel 0, the MLP adds 2 relu(x1 - x0) to channel 0.
 Layer 1: H0 adds channel 0 to itself, H1 subtracts channel 1 from itself, the MLP adds relu(x0 - x1) to channel 0.
 
@@ -54,9 +54,9 @@ def test_joint_ablation_is_exact(lens, means):
 
 
 def test_pruning_is_exact(lens, means):
-    """At a threshold of 20 % both heads of layer 0 go: H1 stands in the way, and without it H0 is hardly needed.
+    """At a threshold of 20 % both heads of layer 0 go: H1 is in the way, and without it H0 is hardly needed.
 
-    Backward, L0H1 alone may go (29 of 23). Forward, L0H0 may go too: without both the final stream is (24, 2), 22 of 23.
+    Backward, L0H1 alone may go (29 of 23). Forward, L0H0 may go too: without both the stream ends at (24, 2), 22 of 23.
     Then L1H1 would leave 18 of 23, a loss above 20 % of the full model, and the third sweep changes nothing.
     """
     pruned = prune_nodes(lens, PROMPT, means, 0.2, 1)

@@ -57,9 +57,7 @@ def slow_ablation(model, components, z_mean, mlp_mean) -> Iterator[None]:
         block = BLOCKS[model.config.model_type](model)[component.layer]
         projection, mlp = OUTPUT_PROJECTION[model.config.model_type](block)
         if component.head is None:
-            hooks.append(
-                mlp.register_forward_hook(lambda _m, _a, out, n=component.layer: mlp_mean[n].expand_as(out))
-            )
+            hooks.append(mlp.register_forward_hook(lambda _m, _a, out, n=component.layer: mlp_mean[n].expand_as(out)))
             continue
 
         def replace(_module, args, n=component.layer, h=component.head):

@@ -46,7 +46,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    assert len(found) == 2 + 1 + 2 * 6 + 1 + 1 + 5 + 1
+    assert len(found) == 3 + 2 * 6 + 1 + 1 + 6 + 1
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -64,9 +64,11 @@ def test_hdf5_dimensions_have_names(finished):
         with h5py.File(path) as file:
             unnamed = []
             file.visititems(
-                lambda name, item, unnamed=unnamed: unnamed.append(name)
-                if isinstance(item, h5py.Dataset) and not all(axis.label for axis in item.dims)
-                else None
+                lambda name, item, unnamed=unnamed: (
+                    unnamed.append(name)
+                    if isinstance(item, h5py.Dataset) and not all(axis.label for axis in item.dims)
+                    else None
+                )
             )
         assert unnamed == [], path
 
@@ -104,7 +106,7 @@ def test_the_register_has_every_published_number(finished):
     rows = compared["register"]["mini"]
     assert [(row["id"], row["published"]) for row in rows] == [(entry["id"], entry["value"]) for entry in published]
     for row in rows:
-        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini was trained")
+        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini is not ")
     by_id = {row["id"]: row for row in rows}
     task = compared["pairs"]["mini"]["tasks"]["numerals"]
     assert by_id["t3-numerals-gpt2/distilgpt2-a"]["measured"]["value"] == task["alignment"]["score"]

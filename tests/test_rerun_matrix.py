@@ -1,4 +1,4 @@
-"""What reruns when: every line is counted by the commands that really ran, on a tiny graph with this project's rules."""
+"""What reruns when, counted by the commands that really ran, on a tiny graph with this project's rules."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def outputs(stage: str) -> list[str]:
 
 
 def test_the_matrix_of_one_checkout(tmp_path):
-    """First run, again, one parameter, back, touched files, a flipped byte, deleted outputs, edited code, both engines."""
+    """First run, again, one parameter, back, touched files, a flipped byte, deleted outputs, edited code."""
     project = Project(tmp_path / "tiny")
     assert len(project.ran()) == EVERYTHING
     assert project.clean()

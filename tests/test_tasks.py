@@ -1,5 +1,6 @@
 """Prompts have the form that the papers describe, are unseen in training, and are encoded without surprises."""
 
+import itertools
 import json
 import os
 import random
@@ -34,7 +35,7 @@ def structure(text: str, correct: str, incorrect: str, elements: list[str]) -> d
         "text is clauses": " ".join(f"{w} {v} in" + (f" {e}." if e else "") for w, v, e in clauses) == text,
         "one verb": len({verb for _, verb, _ in clauses}),
         "open end": clauses[-1][2] == "",
-        "steps": [b - a for a, b in zip(shown, shown[1:], strict=False)],
+        "steps": [b - a for a, b in itertools.pairwise(shown)],
         "start in 1..8": 1 <= shown[0] <= 8,
         "answer follows": elements.index(correct) + 1 == shown[-1] + 1,
         "distractor is last": elements.index(incorrect) + 1 == shown[-1],
@@ -42,7 +43,24 @@ def structure(text: str, correct: str, incorrect: str, elements: list[str]) -> d
     }
 
 
-NUMBERS = {"numerals": [str(n) for n in range(1, 14)], "words": "one two three four five six seven eight nine ten eleven twelve thirteen".split()}  # fmt: skip
+NUMBERS = {
+    "numerals": [str(n) for n in range(1, 14)],
+    "words": [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "more",
+    ],
+}
 
 
 @pytest.mark.parametrize("task", ["numerals", "words"])
@@ -174,7 +192,7 @@ def test_training_counts_up_and_down_by_one_and_two(lexicon):
     steps = set()
     for _ in range(200):
         numbers = [int(n) for n in re.findall(r"\d+", TASKS["numerals"].example(lexicon, rng).text)]
-        assert len({b - a for a, b in zip(numbers, numbers[1:], strict=False)}) == 1
+        assert len({b - a for a, b in itertools.pairwise(numbers)}) == 1
         steps.add(numbers[1] - numbers[0])
     assert steps == {1, 2, -1, -2}
 

@@ -64,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield beside
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         if beside.is_dir():
             shutil.rmtree(beside)
@@ -132,10 +132,9 @@ class HDF5Writer:
 @contextmanager
 def write_hdf5(path: Path, provenance: Provenance) -> Iterator[HDF5Writer]:
     """Open a new self-describing HDF5 artifact; it appears at `path` only when the block ends without an error."""
-    with replacing(path) as beside:
-        with h5py.File(beside, "w", track_order=True) as file:
-            file.attrs["provenance"] = json.dumps(asdict(provenance), ensure_ascii=False)
-            yield HDF5Writer(file)
+    with replacing(path) as beside, h5py.File(beside, "w", track_order=True) as file:
+        file.attrs["provenance"] = json.dumps(asdict(provenance), ensure_ascii=False)
+        yield HDF5Writer(file)
 
 
 @contextmanager

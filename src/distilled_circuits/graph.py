@@ -1,7 +1,7 @@
 """dvc.yaml as data: every stage with its items, inputs, parameters, outputs and command, resolved as DVC does.
 
 DVC remains the judge of what must run. The command line reads this to hand each stage exactly what dvc.yaml declares,
-the Snakemake rules to know the files; a test compares it with DVC's own resolution. DVC itself takes a second to import.
+the Snakemake rules to know the files; a test compares it with DVC's own resolution. DVC takes a second to import.
 """
 
 from __future__ import annotations

@@ -214,14 +214,14 @@ class Condition(Section):
     trains: Literal["all", "circuit"]
     cross_entropy: NotNegative
     cka: NotNegative
-    mapping: Literal["none", "impact", "random"]
+    mapping: Literal["none", "impact", "impact_own", "random"]
 
     @model_validator(mode="after")
     def _has_a_loss(self) -> Condition:
         if self.cross_entropy == 0 and self.cka == 0:
             raise ValueError("cross_entropy and cka are both 0, allowed: at least one above 0")
         if self.cka > 0 and self.mapping == "none":
-            raise ValueError("mapping is none, allowed: impact or random where cka is above 0")
+            raise ValueError("mapping is none, allowed: impact, impact_own or random where cka is above 0")
         return self
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from distilled_circuits.lens.components import Component
-from distilled_circuits.lens.interface import Edit, Lens
+from distilled_circuits.lens.interface import Change, Edit, Lens
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def logit_differences(logits: torch.Tensor, prompts: PromptTensors) -> torch.Ten
     return logits[rows, prompts.answers] - logits[rows, prompts.distractors]
 
 
-def _set_all(mean: torch.Tensor):  # noqa: ANN202 - the second half of an Edit
+def _set_all(mean: torch.Tensor) -> Change:
     return lambda activation: mean.to(activation.dtype).expand_as(activation)
 
 
-def _set_heads(mean: torch.Tensor, heads: list[int]):  # noqa: ANN202 - the second half of an Edit
+def _set_heads(mean: torch.Tensor, heads: list[int]) -> Change:
     def edit(z: torch.Tensor) -> torch.Tensor:
         z = z.clone()
         z[:, :, heads] = mean[:, heads].to(z.dtype)

@@ -26,9 +26,9 @@ def patch_path(
     """Return logits (prompt, vocabulary) when only `receiver` sees `sender`'s output changed.
 
     `change` (prompt, pos, d_model) is what the sender's contribution to the residual stream changes by. All other
-    components that read the stream see it unchanged; what follows the receiver is recomputed. A sender must stand before
-    the receiver: a head and the MLP of its own layer are such a path too. Raises ValueError for a path that does not
-    exist, or where norms stand after the additions (a direct path is not a sum there).
+    components that read the stream see it unchanged; what follows the receiver is recomputed. A sender must stand
+    before the receiver; a head and the MLP of its own layer are such a path too. Raises ValueError for a path that does
+    not exist, or where norms stand after the additions (a direct path is not a sum there).
     """
     if lens.architecture.post_ln:
         raise ValueError(f"direct paths are not defined by sums on {lens.architecture.model_type} (post-norm)")

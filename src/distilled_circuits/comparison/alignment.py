@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,9 @@ def head_similarity(teacher: Array, student: Array) -> Array:
 
 
 def head_outputs(mean_z: Array, output_weights: Array) -> Array:
-    """Return mean head outputs in the residual basis (layer * head, pos, d_model) from mean z (layer, pos, head, d_head).
+    """Return mean head outputs in the residual basis (layer x head, pos, d_model).
+
+    From mean z (layer, pos, head, d_head) and W_O (layer, head, d_head, d_model).
 
     The coordinates of z itself are arbitrary in each head, so those of two models cannot be compared.
     """
@@ -131,7 +133,9 @@ def bootstrap(
     return Intervals(*(percentile_interval(column) for column in np.array(samples).T))
 
 
-def _weighted_alignments(teacher: ModelRecord, student: ModelRecord, directions: int, weights: Array):  # noqa: ANN202
+def _weighted_alignments(
+    teacher: ModelRecord, student: ModelRecord, directions: int, weights: Array
+) -> Iterator[Alignment]:
     """Yield the alignment for each row of prompt weights (resample, prompt)."""
     summaries = [_Summary(record, weights) for record in (teacher, student)]
     for row in range(len(weights)):

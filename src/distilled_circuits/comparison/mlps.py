@@ -10,7 +10,7 @@ Array = NDArray[np.floating]
 
 
 def covariance(outputs: Array) -> Array:
-    """Return the covariance (d_model, d_model) of outputs (prompt, pos, d_model), centred over prompts and positions."""
+    """Return the covariance (d_model, d_model) of outputs (prompt, pos, d_model), centred over both."""
     flat = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
     centred = flat - flat.mean(0)
     return centred.T @ centred / len(flat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from distilled_circuits.lens.interface import Edit, Lens
+from distilled_circuits.lens.interface import Change, Edit, Lens
 
 NOISED_SITES = {"components": ("z", "mlp_out"), "residual": ("resid_pre",)}
 """The readings of "the student's activations": what each component writes, or what each block reads."""
@@ -29,5 +29,5 @@ def noise_edits(lens: Lens, site: str, level: float, prompts: int, positions: in
     return edits
 
 
-def _add(noise: torch.Tensor):  # noqa: ANN202 - the second half of an Edit
+def _add(noise: torch.Tensor) -> Change:
     return lambda activation: activation + noise.to(activation.dtype)

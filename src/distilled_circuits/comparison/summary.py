@@ -33,7 +33,7 @@ def logit_difference_summary(
 def robustness_summary(
     unablated: dict[str, Array], ablated: dict[str, Array], resamples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Return mean clipped drops with intervals over components, and shares of components above 10 % and 20 % (Table 2)."""
+    """Return mean clipped drops with intervals over components, and shares of them above 10 and 20 % (DC Table 2)."""
     summary: dict[str, Any] = {}
     for model in ("teacher", "student"):
         retained = retained_percent(unablated[model], ablated[model])
@@ -63,7 +63,7 @@ def circuit_summary(circuit: dict[str, Any]) -> dict[str, Any]:
 
 
 def mlp_summary(similarity: Array, token_cosine: Array) -> list[dict[str, Any]]:
-    """Return for each teacher MLP its most similar student MLP, and their cosine at the first token and at the others."""
+    """Return for each teacher MLP its most similar student MLP, and their cosine at the first and the other tokens."""
     rows = []
     for teacher, student in enumerate(similarity.argmax(1)):
         cosine = token_cosine[teacher, student]
@@ -94,7 +94,7 @@ def noise_summary(level: Array, score: Array) -> dict[str, Any]:
 
 
 def distillation_summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each condition its accuracies over seeds: mean, smallest, largest, faithfulness, CKA at start and end."""
+    """Return for each condition its accuracies over seeds (mean, range), faithfulness, and CKA at start and end."""
     rows = []
     for condition in dict.fromkeys(run["condition"] for run in runs):
         own = [run for run in runs if run["condition"] == condition]

@@ -37,8 +37,8 @@ def correct_answers(
 ) -> torch.Tensor:
     """Return which prompts (prompt,) are answered right, by the model or by its circuit.
 
-    The answer must be the most likely token of the whole vocabulary. With a circuit all heads outside it are replaced by
-    their means; MLPs stay (CD: "circuit accuracy").
+    The answer must be the most likely token of the whole vocabulary. With a circuit all heads outside it are replaced
+    by their means; MLPs stay (CD: "circuit accuracy").
     """
     outside = [] if circuit is None else [c for c in lens.components if c.head is not None and c not in circuit]
     return lens.run(prompts.ids, ablate(outside, means)).argmax(-1) == prompts.answers

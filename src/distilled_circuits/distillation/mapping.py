@@ -48,12 +48,16 @@ def circuit_heads(impacts: ModelImpacts, share: float) -> tuple[HeadImpact, ...]
 
 
 def map_by_impact(
-    student: ModelImpacts, student_circuit: Sequence[HeadImpact], teacher_circuit: Sequence[HeadImpact]
+    student: ModelImpacts,
+    student_circuit: Sequence[HeadImpact],
+    teacher_circuit: Sequence[HeadImpact],
+    teacher_baseline: float,
 ) -> Mapping:
     """Give each student head the teacher head of the most similar impact; several may share one (CD eq. 5).
 
-    The student's impact is the *difference* P_base - P_ablated: the ratio printed in eq. 3 exceeds every teacher impact,
-    so that it would pair all heads with one. The teacher's is relative to the student's baseline, as printed (eq. 4).
+    The student's impact is the *difference* P_base - P_ablated: the ratio printed in eq. 3 exceeds every teacher
+    impact, so that it would pair all heads with one. The teacher's is `teacher_baseline` - P_ablated: the student's
+    accuracy as printed in eq. 4, or the teacher's ("own" baselines).
     Ties in accuracy are broken by log probability, then by relative depth, then by index.
     """
     pairs = []
@@ -61,7 +65,7 @@ def map_by_impact(
     for own in student_circuit:
         distances = [
             (
-                round(abs((student.accuracy - own.accuracy) - (student.accuracy - other.accuracy)), 9),
+                round(abs((student.accuracy - own.accuracy) - (teacher_baseline - other.accuracy)), 9),
                 abs(own.log_probability - other.log_probability),
                 abs(own.relative_depth - other.relative_depth),
                 other.head,
@@ -77,7 +81,7 @@ def map_by_impact(
 def map_at_random(aligned: Mapping, rng: random.Random) -> Mapping:
     """Return the control: the same student heads and the same multiset of teacher heads, no pair as in `aligned`.
 
-    Where that cannot be (one teacher head serves more than half of the student heads) as few pairs as possible are kept.
+    Where that cannot be (one teacher head serves more than half of the student heads) as few as possible are kept.
     """
     students = [student for student, _ in aligned.pairs]
     teachers = [teacher for _, teacher in aligned.pairs]

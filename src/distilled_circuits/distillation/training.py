@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,7 +59,7 @@ def train_on_circuit(
     training to those heads' slices of W_Q, W_K, W_V and W_O; None trains everything. Every batch draws prompts without
     repetition until all have been seen. Raises UserError at a loss that is no number.
     """
-    parameters = [p for p in student.model.parameters()]
+    parameters = list(student.model.parameters())
     with _trainable(student, trained_heads):
         # No weight decay: it would move the frozen slices of a matrix whose gradient is masked.
         chosen = [p for p in parameters if p.requires_grad]
@@ -101,7 +101,7 @@ def _losses(
     return entropy, (biased_cka(own, other).mean(), debiased_cka(own.detach(), other).mean())
 
 
-def _batches(number: int, size: int, steps: int, rng: random.Random):  # noqa: ANN202 - yields index tensors
+def _batches(number: int, size: int, steps: int, rng: random.Random) -> Iterator[torch.Tensor]:
     """Yield `steps` batches of row numbers; every pass over the prompts is shuffled anew, its remainder dropped."""
     order: list[int] = []
     for _ in range(steps):
@@ -112,19 +112,19 @@ def _batches(number: int, size: int, steps: int, rng: random.Random):  # noqa: A
 
 
 @contextmanager
-def _trainable(lens: HookLens, heads: Collection[Component] | None):  # noqa: ANN202 - a context without a value
+def _trainable(lens: HookLens, heads: Collection[Component] | None) -> Iterator[None]:
     """Let gradients reach all weights, or only the slices of some heads; freeze everything again afterwards."""
     lens.model.requires_grad_(heads is None)
     hooks = []
     for parameter, mask in [] if heads is None else head_masks(lens, heads):
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(requires_grad=True)
         hooks.append(parameter.register_hook(lambda gradient, mask=mask: gradient * mask))
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
-        lens.model.requires_grad_(False)
+        lens.model.requires_grad_(requires_grad=False)
 
 
 def head_masks(lens: HookLens, heads: Collection[Component]) -> Sequence[tuple[torch.nn.Parameter, torch.Tensor]]:

@@ -24,13 +24,13 @@ def matched_pairs(matches: Sequence[Mapping[str, Any]]) -> Figure:
     points = axis.scatter(
         own, partner, c=colour, cmap="viridis", vmin=0, vmax=1, s=26, edgecolors="black", linewidths=0.4
     )
-    for rank, index in enumerate(np.argsort(-np.maximum(own, partner))[:NAMED_PAIRS]):
+    for index in _apart(own, partner):
         text = f"{matches[index]['teacher']}→{matches[index]['student']}"
         right = own[index] < 0.6
         axis.annotate(
             text,
             (own[index], partner[index]),
-            xytext=(6 if right else -6, 7 if rank % 2 else -8),
+            xytext=(7 if right else -7, 0),
             textcoords="offset points",
             fontsize=7,
             ha="left" if right else "right",
@@ -40,9 +40,19 @@ def matched_pairs(matches: Sequence[Mapping[str, Any]]) -> Figure:
     axis.set_ylim(-0.08, 1.12)
     axis.set_xlabel("influence in the teacher")
     axis.set_ylabel("influence of its partner in the student")
-    axis.legend(fontsize=7, loc="upper left")
+    axis.legend(fontsize=7, loc="lower right")
     figure.colorbar(points, ax=axis, label="similarity")
     return figure
+
+
+def _apart(own: np.ndarray, partner: np.ndarray) -> list[int]:
+    """Return the pairs of largest influence that stand far enough apart for their names not to overlap."""
+    chosen: list[int] = []
+    for index in np.argsort(-np.maximum(own, partner), kind="stable"):
+        near = [n for n in chosen if abs(partner[n] - partner[index]) < 0.07 and abs(own[n] - own[index]) < 0.35]
+        if not near and len(chosen) < NAMED_PAIRS:
+            chosen.append(int(index))
+    return chosen
 
 
 def noise_curve(
@@ -79,5 +89,5 @@ def noise_curve(
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("standard deviation of the noise on the student's activations")
     axis.set_ylabel("alignment")
-    axis.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, 0.9))
+    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return figure

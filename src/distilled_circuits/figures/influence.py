@@ -64,15 +64,17 @@ def _grid(axis: Axes, names: Sequence[str], drop: np.ndarray, circuit: Collectio
         axis.text(
             column,
             row,
-            f"{values[row, column]:.0f}",
+            f"{round(values[row, column])}",
             ha="center",
             va="center",
             fontsize=7,
             color="white" if strong else "black",
         )
         if name in circuit:
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6))
+            axis.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1.6, zorder=3)
+            )
     axis.set_xticks(range(columns), labels=[*(f"H{head}" for head in range(columns - 1)), "MLP"])
     axis.set_yticks(range(layers), labels=[f"L{layer}" for layer in range(layers)])
-    axis.axvline(columns - 1.5, color="white", linewidth=3)
+    axis.axvline(columns - 1.5, color="white", linewidth=3, zorder=1.5)
     return image

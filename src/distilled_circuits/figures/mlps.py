@@ -28,7 +28,7 @@ def mlp_heat_map(similarity: np.ndarray, similar: float) -> Figure:
 
 
 def mlp_scatter(teacher: np.ndarray, student: np.ndarray, names: tuple[str, str]) -> Figure:
-    """Draw a pair's outputs (prompt, pos, 2) in each model's own first two directions, the first token marked (Fig. 2)."""
+    """Draw a pair's outputs (prompt, pos, 2) in each model's own two directions, the first token marked (DC Fig. 2)."""
     figure = new_figure(7.4, 3.2)
     axes = figure.subplots(1, 2)
     for axis, points, name, colour in zip(axes, (teacher, student), names, (TEACHER, STUDENT), strict=True):

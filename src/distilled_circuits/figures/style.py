@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 
-import matplotlib
+import matplotlib as mpl
 
-matplotlib.use("Agg")
+mpl.use("Agg")
 from matplotlib.figure import Figure
 
 TEACHER, STUDENT = "#33658a", "#d1603d"
@@ -23,6 +23,6 @@ def new_figure(width: float, height: float) -> Figure:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"font.size": 9}):
+    with mpl.rc_context({"font.size": 9}):
         figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
     return buffer.getvalue()

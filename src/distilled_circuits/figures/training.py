@@ -91,7 +91,7 @@ def accuracy_bars(
                 fontsize=7,
             )
     axis.set_xticks(range(len(names)), labels=names)
-    axis.set_ylim(0, 1.12)
+    axis.set_ylim(0, 1.2)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.set_ylabel("accuracy")
     axis.legend(fontsize=7, loc="upper left", ncols=2)

@@ -19,8 +19,8 @@ class Tap:
 class Architecture:
     """Module paths of one `model_type`.
 
-    `mlp` and `unembed` are chains of modules: from the stream after attention to the MLP's output, from the last stream to
-    the logits. `post_ln`: the norms stand after the additions, so a component's output is not simply added to the stream.
+    `mlp` and `unembed` are chains of modules: from the stream after attention to the MLP's output, and from the last
+    stream to the logits. `post_ln`: the norms stand after the additions, so that an output is not simply added.
     `fused_qkv`: one module writes q, k and v side by side. `conv1d`: weights are stored (in, out), not (out, in).
     """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from distilled_circuits.lens.interface import Edit, Lens, Site
+from distilled_circuits.lens.interface import Edit, Lens, Site, reader
 
 CANONICAL_NAMES = {
     "resid_pre": "hook_in",
@@ -47,9 +48,8 @@ class BridgeLens(Lens):
         hooks = []
         for site, change in edits:
             self.check_editable(site[0])
-            hooks.append((self._name(site), lambda value, hook, change=change: change(value)))
-        for site in read or {}:
-            hooks.append((self._name(site), lambda value, hook, site=site: read.__setitem__(site, value)))
+            hooks.append((self._name(site), _hook(change)))
+        hooks += [(self._name(site), _hook(reader(read, site))) for site in read or {}]
         # BERT ignores logits_to_keep in silence, so there the last position is taken afterwards.
         options = {"use_cache": False, "logits_to_keep": 1} if self.architecture.causal else {}
         return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **options)[:, -1]
@@ -67,3 +67,12 @@ class BridgeLens(Lens):
         else:
             hook = CANONICAL_NAMES[name]
         return f"blocks.{layer}.{hook}"
+
+
+def _hook(change: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable[..., torch.Tensor | None]:
+    """Return a change in the form that TransformerLens calls, with its hook point by name."""
+
+    def apply(value: torch.Tensor, hook: Any) -> torch.Tensor | None:  # noqa: ARG001 - passed by this name
+        return change(value)
+
+    return apply

@@ -10,9 +10,7 @@ import torch
 from torch import nn
 
 from distilled_circuits.lens.architectures import Tap
-from distilled_circuits.lens.interface import Edit, Lens, Site
-
-Change = Callable[[torch.Tensor], torch.Tensor | None]
+from distilled_circuits.lens.interface import Change, Edit, Lens, Site, reader
 
 
 class _Skip(nn.Module):
@@ -47,7 +45,7 @@ class HookLens(Lens):
                 self.check_editable(site[0])
                 hooks.callback(self._hook(site, change).remove)
             for site in read:
-                hooks.callback(self._hook(site, _reader(read, site)).remove)
+                hooks.callback(self._hook(site, reader(read, site)).remove)
             return self.model(**inputs, **options).logits[:, -1]
 
     @contextmanager
@@ -93,13 +91,6 @@ class HookLens(Lens):
             return None
         parts[index] = changed
         return torch.cat(parts, dim=-1)
-
-
-def _reader(read: dict[Site, torch.Tensor], site: Site) -> Change:
-    def store(activation: torch.Tensor) -> None:
-        read[site] = activation
-
-    return store
 
 
 def _input_hook(change: Change) -> Callable[[nn.Module, tuple, dict], tuple[tuple, dict] | None]:

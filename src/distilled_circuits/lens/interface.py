@@ -22,7 +22,9 @@ head, query pos, key pos); all others (prompt, pos, d_model). `resid_mid` is the
 """
 
 Site = tuple[str, int]
-Edit = tuple[Site, Callable[[torch.Tensor], torch.Tensor]]
+Change = Callable[[torch.Tensor], torch.Tensor | None]
+"""A function from an activation to a new one; None leaves it as it is."""
+Edit = tuple[Site, Change]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Lens(ABC):
         return flat.unflatten(-1, (-1, self.dimensions.d_head))
 
     def mlp(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
-        """Return the MLP's output (prompt, pos, d_model) as the block would compute it from the stream after attention."""
+        """Return the MLP's output (prompt, pos, d_model) as the block would compute it from its stream `resid_mid`."""
         return _chain(self.blocks[layer], self.architecture.mlp, resid)
 
     def output_weights(self, layer: int) -> torch.Tensor:
@@ -128,6 +130,15 @@ class Lens(ABC):
             raise ValueError(f"{site!r} is no site; sites are {', '.join(SITES)}")
         if site == "pattern" or (site == "resid_mid" and not self.architecture.post_ln):
             raise ValueError(f"{site} cannot be edited on {self.architecture.model_type}: read it only")
+
+
+def reader(read: dict[Site, torch.Tensor], site: Site) -> Change:
+    """Return a change that changes nothing and keeps the activation in `read`."""
+
+    def store(activation: torch.Tensor) -> None:
+        read[site] = activation
+
+    return store
 
 
 def _chain(module: nn.Module, paths: Sequence[str], value: torch.Tensor) -> torch.Tensor:

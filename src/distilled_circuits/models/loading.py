@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -45,7 +44,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.fl
         if report[kind]:
             keys = ", ".join(str(key) for key in sorted(report[kind])[:3])
             raise UserError(f"{folder}: the checkpoint does not fill the model, {kind.replace('_', ' ')}: {keys}")
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -62,4 +61,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     logging.disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(os.listdir(folder))}
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in sorted(file.name for file in folder.iterdir())
+    }

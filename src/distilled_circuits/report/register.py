@@ -21,7 +21,7 @@ Finder = Callable[[dict[str, Any], dict[str, Any]], Measured]
 
 
 def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for each published number: the number, ours with its interval or None, and why they differ in kind."""
+    """Return one row for each published number: it, ours with its interval or None, and whether they compare."""
     rows = []
     for entry in published:
         measured = _measure(entry, pair)
@@ -45,10 +45,14 @@ def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict
 def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
     if measured is None:
         return "not measured by this version"
+    setting = entry["setting"]
+    task = STAND_INS.get(setting.get("task"), setting.get("task"))
+    if entry["paper"] == SECOND_PAPER:
+        task = pair["distillation"]["task"]
+    other_task = f"; another task ({task})" if task != setting.get("task") else ""
     if pair["trained_here"]:
-        subject = entry["setting"].get("pair") or entry["setting"].get("model")
-        return f"not comparable: {pair['pair']} was trained here, it is not {subject}"
-    return "see the intervals"
+        return f"not comparable: {pair['pair']} is not {setting.get('pair') or setting.get('model')}{other_task}"
+    return f"see the intervals{other_task}"
 
 
 def _measure(entry: dict[str, Any], pair: dict[str, Any]) -> Measured:

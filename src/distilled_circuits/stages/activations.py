@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -40,14 +42,14 @@ def run(job: Job) -> None:
         device=device,
         models={name: read_json(job.input(name) / "model.json", "model/1")["origin"] for name in MODELS},
     )
-    with write_hdf5(path, provenance) as file, track(2 * len(ids), job.name) as progress:
+    with write_hdf5(path, provenance) as file, track(2 * len(ids), f"{job.name} prompts") as progress:
         for name, lens in lenses.items():
             means = mean_activations(lens, corrupted, settings.batch_size)
             file.put(f"{name}/corrupted_mean/z", to_numpy(means.z), ("layer", "pos", "head", "d_head"))
             file.put(f"{name}/corrupted_mean/mlp_out", to_numpy(means.mlp_out), ("layer", "pos", "d_model"))
             weights = torch.stack([lens.output_weights(layer) for layer in range(lens.dimensions.layers)])
             file.put(f"{name}/output_weights", to_numpy(weights), ("layer", "head", "d_head", "d_model"))
-            _stream(file, name, lens, ids, settings.sites, settings.batch_size, progress.advance)
+            _stream(file, name, lens, ids, settings, progress.advance)
 
 
 def layout(
@@ -72,22 +74,24 @@ def layout(
 
 @torch.no_grad()
 def _stream(
-    file: HDF5Writer, name: str, lens: Lens, ids: torch.Tensor, sites: list[str], batch_size: int, advance
-) -> None:  # noqa: ANN001
+    file: HDF5Writer,
+    name: str,
+    lens: Lens,
+    ids: torch.Tensor,
+    settings: Any,
+    advance: Callable[[int], None],
+) -> None:
     """Write one batch of prompts after the other, so that memory does not grow with their number."""
     layers = range(lens.dimensions.layers)
     datasets = {
         site: file.create(f"{name}/{site}", shape, dimensions)
-        for site, (shape, dimensions) in layout(lens.dimensions, *ids.shape, sites).items()
+        for site, (shape, dimensions) in layout(lens.dimensions, *ids.shape, settings.sites).items()
     }
-    wanted = {
-        site: [("resid_pre", n) for n in layers] + [("resid_post", layers[-1])]
-        if site == "residual"
-        else [(site, n) for n in layers]
-        for site in sites
-    }
-    for start in range(0, len(ids), batch_size):
-        batch = ids[start : start + batch_size]
+    wanted = {site: [(site, layer) for layer in layers] for site in settings.sites}
+    if "residual" in wanted:
+        wanted["residual"] = [*(("resid_pre", layer) for layer in layers), ("resid_post", layers[-1])]
+    for start in range(0, len(ids), settings.batch_size):
+        batch = ids[start : start + settings.batch_size]
         _, cache = lens.cache(batch, [key for keys in wanted.values() for key in keys])
         for site, keys in wanted.items():
             datasets[site][start : start + len(batch)] = to_numpy(torch.stack([cache[key] for key in keys], dim=1))

@@ -24,8 +24,14 @@ from distilled_circuits.report.register import register
 from distilled_circuits.stages.collect import MODELS, PairResults, TaskResults, collect
 from distilled_circuits.stages.job import Job
 
-CONTRASTS = [("ce_aligned", "ce_circuit"), ("ce_aligned", "ce_full"), ("ce_aligned", "ce_random")]
-"""The second paper's claims: alignment helps, more than training everything, and more than a random mapping."""
+CONTRASTS = [
+    ("ce_aligned", "ce_circuit"),
+    ("ce_aligned", "ce_full"),
+    ("ce_aligned", "ce_random"),
+    ("ce_printed", "ce_circuit"),
+]
+"""The second paper's claims: alignment helps, more than training everything, and more than random pairs; and whether it
+helps with pairs as printed."""
 
 
 def run(job: Job) -> None:
@@ -63,8 +69,8 @@ def _pair(result: PairResults, threshold: float, resamples: int, rng: np.random.
         "tasks": {task.task: _task(task, resamples, rng) for task in result.tasks},
         "distillation": {
             "task": result.mapping["provenance"]["params"]["distillation.task"],
-            "tied": result.mapping["tied"],
-            "pairs": result.mapping["pairs"],
+            "circuit": {name: result.mapping[name]["circuit"] for name in ("teacher", "base")},
+            "mappings": result.mapping["mappings"],
             "base": {key: float(np.mean(first["before"][kind])) for key, kind in _ACCURACIES.items()},
             "teacher": {key: float(np.mean(first["teacher_correct"][kind])) for key, kind in _ACCURACIES.items()},
             "conditions": distillation_summary(result.distillations),

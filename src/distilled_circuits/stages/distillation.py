@@ -99,11 +99,13 @@ def _questions(job: Job, device: torch.device) -> tuple[_Questions, _Questions]:
 
 
 def _mapping(mapped: dict[str, Any], kind: str, seed: int) -> Mapping:
-    pairs = tuple((Component.parse(pair["student"]), Component.parse(pair["teacher"])) for pair in mapped["pairs"])
-    aligned = Mapping(pairs, mapped["tied"])
+    """Return the stored pairs of a kind; `random` is the control of `impact_own`."""
     if kind == "none":
         return Mapping((), 0)
-    return aligned if kind == "impact" else map_at_random(aligned, random.Random(seed))
+    stored = mapped["mappings"]["impact_own" if kind == "random" else kind]
+    pairs = tuple((Component.parse(pair["student"]), Component.parse(pair["teacher"])) for pair in stored["pairs"])
+    mapping = Mapping(pairs, stored["tied"])
+    return map_at_random(mapping, random.Random(seed)) if kind == "random" else mapping
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from distilled_circuits.stages.job import Job
 
 
 def run(job: Job) -> None:
-    """Measure every head's impact in both models, select the circuits before any training, and pair them."""
+    """Measure every head's impact in both models, select the circuits before any training, and pair them both ways."""
     share = job.param("distillation.circuit_share")
     device = choose_device(job.param("device"))
     prompts = prompt_tensors(job.input("prompts"), device)
@@ -27,13 +27,21 @@ def run(job: Job) -> None:
         means = mean_activations(lens, corrupted, len(corrupted))
         impacts[name] = measure_impacts(lens, prompts, means)
     circuits = {name: circuit_heads(found, share) for name, found in impacts.items()}
-    mapping = map_by_impact(impacts["base"], circuits["base"], circuits["teacher"])
+    student = impacts["base"]
+    mappings = {
+        name: map_by_impact(student, circuits["base"], circuits["teacher"], baseline.accuracy)
+        for name, baseline in (("impact", student), ("impact_own", impacts["teacher"]))
+    }
     content: dict[str, Any] = {
         name: _describe(found, [impact.head for impact in circuits[name]]) for name, found in impacts.items()
     }
-    content["pairs"] = [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs]
-    content["tied"] = mapping.tied
-    content["teacher_advantage"] = impacts["teacher"].accuracy - impacts["base"].accuracy
+    content["mappings"] = {
+        name: {
+            "tied": mapping.tied,
+            "pairs": [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs],
+        }
+        for name, mapping in mappings.items()
+    }
     write_json(job.output("mapping"), job.provenance("mapping/1", device=device), content)
 
 

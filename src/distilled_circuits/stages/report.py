@@ -39,30 +39,31 @@ def run(job: Job) -> None:
 def _section(
     result: PairResults, numbers: dict[str, Any], rows: list[dict[str, Any]], similar: float
 ) -> dict[str, Any]:
+    """Return all that the page shows of one pair."""
     distilled = numbers["distillation"]
     plateau = next(row["published"] for row in rows if row["quantity"] == "alignment plateau under noise")
     for row in rows:
         row["setting_text"] = ", ".join(f"{value}" for value in row["setting"].values() if value is not None)
+    logs = {name: result.models[name]["training"] for name in MODELS}
+    prompts = len(result.distillations[0]["after"]["full"])
     return {
         "numbers": numbers,
         "training": Picture(
-            accuracy_curves(
-                {name: result.models[name]["training"] for name in MODELS}, numbers["models"]["base"]["steps"]
-            ),
-            "Accuracy by task while training the teacher from scratch and distilling the student; the dotted line is the "
-            "state that is kept as the base of circuit distillation.",
+            accuracy_curves(logs, numbers["models"]["base"]["steps"]),
+            "Accuracy by task while training the teacher from scratch and distilling the student; the dotted line is "
+            "the state that is kept as the base of circuit distillation.",
             "training curves",
         ),
-        "tasks": {task.task: _task(task, numbers["tasks"][task.task], similar, plateau) for task in result.tasks},
+        "tasks": {task.task: _task(task, similar, plateau) for task in result.tasks},
         "bars": Picture(
             accuracy_bars(distilled["conditions"], distilled["base"], distilled["teacher"]),
-            f"Accuracy on {len(result.distillations[0]['after']['full'])} unseen prompts; whiskers span the seeds.",
+            f"Accuracy on {prompts} unseen prompts; whiskers span the seeds.",
             "accuracy by condition",
         ),
         "losses": Picture(
             loss_curves(result.distillations),
-            "Training of each condition: mean over seeds, bands from the smallest to the largest. cka_aligned does not train on "
-            "the cross entropy, the ce conditions have no pairs and so no CKA.",
+            "Training of each condition: mean over seeds, bands from the smallest to the largest. cka_aligned does not "
+            "train on the cross entropy; ce_full and ce_circuit have no pairs and so no CKA.",
             "losses by condition",
         ),
         "measured": [row for row in rows if row["measured"]],
@@ -70,59 +71,68 @@ def _section(
     }
 
 
-def _task(task: TaskResults, numbers: dict[str, Any], similar: float, plateau: float) -> dict[str, Any]:
-    count = len(task.prompts)
-    drop = {
-        name: 100 - retained_percent(task.influence[name].unablated, task.influence[name].ablated) for name in MODELS
-    }
-    similarity = task.mlps["similarity"]
-    best = np.unravel_index(similarity.argmax(), similarity.shape)
+def _task(task: TaskResults, similar: float, plateau: float) -> dict[str, Any]:
+    """Return the figures of one task."""
+    matches = task.alignment["matches"]
     shown: dict[str, Any] = {
         "example": task.prompts[0],
-        "histograms": Picture(
-            ablation_histograms(drop),
-            f"Drop of the mean logit difference when one head or MLP is replaced by its mean over corrupted prompts, "
-            f"N = {count} prompts. Below zero: the model does better without the component.",
-            "histograms of ablation drops",
-        ),
-        "grid": Picture(
-            component_grid(
-                {name: task.influence[name].components for name in MODELS},
-                drop,
-                {name: task.circuit[name]["nodes"] for name in MODELS},
-            ),
-            f"Every component: the number and colour are its drop when ablated alone (%), N = {count}; framed are the nodes that "
-            "iterative pruning keeps.",
-            "circuits",
-        ),
-        "heat_map": Picture(
-            mlp_heat_map(similarity, similar),
-            f"Mean |cosine| of the leading directions of MLP outputs over all prompts and tokens; above {similar} framed.",
-            "similarity of MLPs",
-        ),
-        "scatter": Picture(
-            mlp_scatter(
-                task.mlps["teacher/scatter"][best[0]],
-                task.mlps["student/scatter"][best[1]],
-                (f"T-MLP{best[0]}", f"S-MLP{best[1]}"),
-            ),
-            f"The most similar pair: outputs at every token of {task.mlps['teacher/scatter'].shape[1]} prompts in each model's own "
-            "first two principal directions (signs are arbitrary).",
-            "principal directions of an MLP pair",
-        ),
+        **_ablation_pictures(task),
+        **_mlp_pictures(task, similar),
         "matches": Picture(
-            matched_pairs(task.alignment["matches"]),
-            f"The {len(task.alignment['matches'])} matched pairs behind the score; a pair on the dashed line has equal influence. "
-            "Named: the six with the largest influence.",
+            matched_pairs(matches),
+            f"The {len(matches)} matched pairs behind the score; a pair on the dashed line has equal influence. Named "
+            "are the largest influences that stand apart.",
             "matched pairs",
         ),
     }
     if task.noise:
-        seeds = task.noise["score"].shape[1]
+        curves = (task.noise[key] for key in ("level", "score", "mean_similarity", "mean_agreement"))
         shown["noise"] = Picture(
-            noise_curve(*(task.noise[key] for key in ("level", "score", "mean_similarity", "mean_agreement")), plateau),
-            f"Mean over {seeds} seeds, bars one standard deviation; the student's influence and similarity are redone at each "
-            "level.",
+            noise_curve(*curves, plateau),
+            f"Mean over {task.noise['score'].shape[1]} seeds, bars one standard deviation; the student's influence and "
+            "similarity are redone at each level.",
             "alignment under noise",
         )
     return shown
+
+
+def _ablation_pictures(task: TaskResults) -> dict[str, Picture]:
+    found = task.influence
+    drop = {name: 100 - retained_percent(found[name].unablated, found[name].ablated) for name in MODELS}
+    components = {name: found[name].components for name in MODELS}
+    nodes = {name: task.circuit[name]["nodes"] for name in MODELS}
+    count = len(task.prompts)
+    return {
+        "histograms": Picture(
+            ablation_histograms(drop),
+            "Drop of the mean logit difference when one head or MLP is replaced by its mean over corrupted prompts, "
+            f"N = {count} prompts. Below zero: the model does better without the component.",
+            "histograms of ablation drops",
+        ),
+        "grid": Picture(
+            component_grid(components, drop, nodes),
+            f"Every component: number and colour are its drop when ablated alone (%), N = {count}; framed are the "
+            "nodes that iterative pruning keeps.",
+            "circuits",
+        ),
+    }
+
+
+def _mlp_pictures(task: TaskResults, similar: float) -> dict[str, Picture]:
+    similarity = task.mlps["similarity"]
+    teacher, student = np.unravel_index(similarity.argmax(), similarity.shape)
+    points = [task.mlps[f"{model}/scatter"][mlp] for model, mlp in zip(MODELS, (teacher, student), strict=True)]
+    return {
+        "heat_map": Picture(
+            mlp_heat_map(similarity, similar),
+            f"Mean |cosine| of the leading directions of MLP outputs over all prompts and tokens; above {similar} "
+            "framed.",
+            "similarity of MLPs",
+        ),
+        "scatter": Picture(
+            mlp_scatter(*points, (f"T-MLP{teacher}", f"S-MLP{student}")),
+            f"The most similar pair: outputs at every token of {len(points[0])} prompts in each model's own first two "
+            "principal directions (signs are arbitrary).",
+            "principal directions of an MLP pair",
+        ),
+    }

@@ -13,8 +13,8 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list
     """Return a record for each prompt: its texts, token ids, answer and distractor ids, and positions by role.
 
     `tokenizer` is a fast Hugging Face tokenizer, `name` what errors call it. No special tokens are added: scores are
-    taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an answer
-    is not exactly one known token, or when the prompts differ in length.
+    taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an
+    answer is not exactly one known token, or when the prompts differ in length.
     """
     records = [_encode(prompt, tokenizer, name) for prompt in prompts]
     first = len(records[0]["ids"])
@@ -23,7 +23,8 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list
             if len(record[key]) != first:
                 raise UserError(
                     f"prompts of different lengths: {records[0]['clean']!r} has {first} tokens of {name}, "
-                    f"{record['clean' if key == 'ids' else 'corrupted']!r} has {len(record[key])}; a task needs one length"
+                    f"{record['clean' if key == 'ids' else 'corrupted']!r} has {len(record[key])}; "
+                    "a task needs one length"
                 )
     return records
 

@@ -17,7 +17,7 @@ FRAMES = (
 
 
 def ioi_prompts(lexicon: Lexicon, number: int, rng: random.Random) -> list[Prompt]:
-    """Return `number` held-out prompts, alternating between the orders ABBA and BABA (indirect object first, second)."""
+    """Return `number` held-out prompts, ABBA and BABA in turn (the indirect object first, then second)."""
     prompts: list[Prompt] = []
     seen: set[str] = set()
     while len(prompts) < number:
