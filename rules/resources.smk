@@ -1,4 +1,7 @@
 # What jobs take of the machine: threads as in params.yaml, and the one GPU where there is one.
+import shutil
+
+
 def threads_of(stage):
     kind = "training" if "threads.training" in graph.stages[stage].params else "analysis"
     return getattr(params_checked.threads, kind)
@@ -6,5 +9,5 @@ def threads_of(stage):
 
 def gpu_of(stage):
     """1 for a stage that computes on a device, if that is a GPU: jobs then take turns on the card."""
-    there = params_checked.device == "cuda" or (params_checked.device == "auto" and os.path.exists("/dev/nvidia0"))
+    there = params_checked.device == "cuda" or (params_checked.device == "auto" and shutil.which("nvidia-smi") is not None)
     return int(there and "device" in graph.stages[stage].params)
