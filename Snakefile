@@ -1,20 +1,23 @@
 # How the stages of dvc.yaml are run: in parallel, with threads, GPU, logs and benchmarks. What they are stands there.
+from pathlib import Path
+
 from snakemake.utils import min_version
 
+from distilled_circuits.params import load_params
+
 min_version("9.27")
-
-
-configfile: "params.yaml"
 
 
 report: "rules/captions/report.rst"
 
 
+include: "rules/errors.smk"
+
+
+params_checked = or_stop(load_params, Path("params.yaml"))  # before anything reads it
+
+
 include: "rules/common.smk"
-
-params_checked = or_stop(load_params, Path("params.yaml"))
-
-
 include: "rules/resources.smk"
 include: "rules/models.smk"
 include: "rules/distilled_circuits.smk"

@@ -1,24 +1,15 @@
 # What rules need to know of dvc.yaml: files, parameters, commands. Nothing about stages stands here.
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 
 import psutil
 from snakemake.exceptions import WorkflowError
 
-from distilled_circuits.errors import UserError
 from distilled_circuits.artifacts import write_text
-from distilled_circuits.graph import load_graph, place_of, sorted_lock
-from distilled_circuits.params import load_params
-
-
-def or_stop(read, *arguments):
-    """Turn a mistake in params.yaml or dvc.yaml into one line instead of a traceback."""
-    try:
-        return read(*arguments)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+from distilled_circuits.graph import load_graph, places_of, sorted_lock
 
 
 graph = or_stop(load_graph)
@@ -30,12 +21,13 @@ def made_inputs(stage):
 
 
 def deps(stage):
-    return [place_of(path) for path in made_inputs(stage)]
+    """The same as Snakemake sees them: directories by the files that stand for them."""
+    return [place for path in made_inputs(stage) for place in places_of(path)]
 
 
 def outs(stage):
-    """A stage's outputs as Snakemake files; a model directory is represented by its model.json."""
-    return [place_of(path) for path in graph.stages[stage].wildcard_outputs()]
+    """A stage's outputs as Snakemake files."""
+    return [place for path in graph.stages[stage].wildcard_outputs() for place in places_of(path)]
 
 
 def key(stage):
@@ -72,7 +64,8 @@ def benchmark_of(stage):
 
 def every(*stages):
     """All outputs of all items of some stages."""
-    return [place_of(out) for stage in stages for item in graph.stages[stage].instances() for out in item.outputs]
+    made = [out for stage in stages for item in graph.stages[stage].instances() for out in item.outputs]
+    return [place for out in made for place in places_of(out)]
 
 
 def write_keys():
@@ -111,6 +104,18 @@ def wait_for_jobs_left_behind():
         time.sleep(0.5)
 
 
+def set_aside_abandoned():
+    """Remove outputs of pairs, tasks or seeds that params.yaml no longer runs: a folder of results shall have nothing
+    else. They stay in DVC's cache, and come back from there when they are run again.
+    """
+    lock = Path("dvc.lock")
+    for path in graph.abandoned(lock.read_text()) if lock.exists() else []:
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+
 wildcard_constraints:
     pair=r"\w+",
     task=r"\w+",
@@ -124,6 +129,7 @@ write_keys()
 onstart:
     refuse_second_run()
     wait_for_jobs_left_behind()
+    set_aside_abandoned()
 
 
 onsuccess:

@@ -1,4 +1,5 @@
 # Distilled Circuits (arXiv 2505.10822): from prompts to the alignment score and its validation.
+# `noise` is the longest job of all, so it and what it waits for go first.
 rule prompts:
     input:
         deps("prompts"),
@@ -46,6 +47,7 @@ rule influence:
     benchmark:
         benchmark_of("influence")
     threads: threads_of("influence")
+    priority: 10
     resources:
         gpu=gpu_of("influence"),
     message:
@@ -118,6 +120,7 @@ rule noise:
     benchmark:
         benchmark_of("noise")
     threads: threads_of("noise")
+    priority: 20
     resources:
         gpu=gpu_of("noise"),
     message:

@@ -1,7 +1,4 @@
 # What jobs take of the machine: threads as in params.yaml, and the one GPU where there is one.
-import shutil
-
-
 def threads_of(stage):
     kind = "training" if "threads.training" in graph.stages[stage].params else "analysis"
     return getattr(params_checked.threads, kind)

@@ -25,7 +25,7 @@ SMOKE: dict[str, Any] = {
     },
     "prompts": {"number": 16},
     "alignment": {"resamples": 10},
-    "noise": {"prompts": 8, "levels": {"start": 0.0, "stop": 1.0, "step": 0.5}, "seeds": [0, 1]},
+    "noise": {"prompts": 8, "levels": {"stop": 1.0, "step": 0.5}, "seeds": [0, 1]},
     "distillation": {"task": "numerals", "seeds": [0]},
     "distillation.training": {"training_prompts": 32, "test_prompts": 16, "steps": 6, "batch_size": 16, "log_every": 2},
     "comparison": {"resamples": 50},
@@ -69,7 +69,7 @@ def smoke_project(folder: Path) -> Path:
         shutil.copytree(
             ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "external")
         )
-    for name in ("Snakefile", "dvc.yaml", ".gitignore"):
+    for name in ("Snakefile", "dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
@@ -90,22 +90,27 @@ TINY_GRAPH = """
 stages:
   model:
     matrix: {pair: "${pairs}"}
-    cmd: python work.py results/${item.pair}/model/model.json
+    cmd: python work.py results/pairs/${item.pair}/model/model.json
     deps: [work.py]
     params: [model]
-    outs: ["results/${item.pair}/model"]
+    outs: ["results/pairs/${item.pair}/model"]
   cache:
     matrix: {pair: "${pairs}", task: "${tasks}"}
-    cmd: python work.py results/${item.pair}/${item.task}/cache.h5 results/${item.pair}/model/model.json
-    deps: [work.py, "results/${item.pair}/model"]
+    cmd: python work.py results/pairs/${item.pair}/${item.task}/cache.h5 results/pairs/${item.pair}/model/model.json
+    deps: [work.py, "results/pairs/${item.pair}/model"]
     params: [cache]
-    outs: ["results/${item.pair}/${item.task}/cache.h5"]
+    outs: ["results/pairs/${item.pair}/${item.task}/cache.h5"]
   ablate:
     matrix: {pair: "${pairs}", task: "${tasks}"}
-    cmd: python work.py results/${item.pair}/${item.task}/ablate.h5 results/${item.pair}/${item.task}/cache.h5
-    deps: [work.py, "results/${item.pair}/${item.task}/cache.h5"]
+    cmd: python work.py results/pairs/${item.pair}/${item.task}/ablate.h5 results/pairs/${item.pair}/${item.task}/cache.h5
+    deps: [work.py, "results/pairs/${item.pair}/${item.task}/cache.h5"]
     params: [ablate]
-    outs: ["results/${item.pair}/${item.task}/ablate.h5"]
+    outs: ["results/pairs/${item.pair}/${item.task}/ablate.h5"]
+  report:
+    cmd: python work.py results/report.html
+    deps: [work.py, results/pairs]
+    params: [pairs, tasks, report]
+    outs: [results/report.html]
 """
 TINY_PARAMS = {
     "pairs": ["a"],
@@ -114,16 +119,20 @@ TINY_PARAMS = {
     "model": {"seed": 0},
     "cache": {"n": 100},
     "ablate": {"threshold": 0.2},
+    "report": {"title": "t"},
 }
-TINY_RULES = 'include: "rules/common.smk"\nrule all:\n    input: every("ablate")\n' + "".join(
-    f"""rule {stage}:
+TINY_RULES = (
+    'include: "rules/errors.smk"\ninclude: "rules/common.smk"\nrule all:\n    input: every("report")\n'
+    + "".join(
+        f"""rule {stage}:
     input: deps("{stage}"), key("{stage}")
     output: outs("{stage}")
     log: log_of("{stage}")
     message: message_of("{stage}")
     shell: repro("{stage}")
 """
-    for stage in ("model", "cache", "ablate")
+        for stage in ("model", "cache", "ablate", "report")
+    )
 )
 TINY_WORK = '''"""Stands in for a stage: python work.py OUT [IN]; $RAN gets a line for each command that really ran."""
 import os, pathlib, sys, time
@@ -134,18 +143,23 @@ with open(os.environ["RAN"], "a") as log:
 params = yaml.safe_load(open("params.yaml"))
 time.sleep(float(os.environ.get("SECONDS_OF_WORK", 0)))
 name = out.parent.name if out.name == "model.json" else out.stem
+if name == "report":
+    inputs = sorted(pathlib.Path("results/pairs").rglob("ablate.h5"))
 text = f"{out} {params[name]} " + "".join(path.read_text()[:200] for path in inputs)
 out.parent.mkdir(parents=True, exist_ok=True)
 out.write_text(text + "x" * (params["megabytes"] * 1_000_000))
+if out.name == "model.json":
+    out.with_name("model.safetensors").write_text("weights of " + text)
 '''
 
 
 def tiny_project(folder: Path, **changes: Any) -> Path:
-    """Make a project of three small stages, a model that all others read, with this project's own rules."""
+    """Make a project with this project's own rules: a model that all read, two stages by task, a report on everything."""
     folder.mkdir(parents=True)
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     (folder / "rules").mkdir()
-    shutil.copy(ROOT / "rules/common.smk", folder / "rules")
+    for name in ("common.smk", "errors.smk"):
+        shutil.copy(ROOT / "rules" / name, folder / "rules")
     (folder / "dvc.yaml").write_text(TINY_GRAPH)
     (folder / "Snakefile").write_text(TINY_RULES)
     (folder / "work.py").write_text(TINY_WORK)

@@ -126,7 +126,7 @@ def test_too_little_space_stops_before_writing(tmp_path, monkeypatch):
     assert said[0].startswith("activations: 1 MB to write, ")
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_050_000))
-    with pytest.raises(UserError, match=r"needs 1 MB and a tenth to spare, but the disk has 1 MB free: make room"):
+    with pytest.raises(UserError, match=r"needs 1 MB and as much again for DVC's cache, but the disk has 1 MB free"):
         check_space(tmp_path, 1_000_000, "activations", said.append)
 
 

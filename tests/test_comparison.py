@@ -210,8 +210,9 @@ def test_noise_has_the_stated_deviation_and_is_shared_by_ablated_runs(site):
     _, noised = lens.cache(PROMPTS.ids, [first_site], edits[:1])
     assert (noised[first_site] - clean[first_site]).std().item() == pytest.approx(0.7, rel=0.1)
     means = mean_activations(lens, CORRUPTED, 64)
-    stacked, alone = (influence_sweep(lens, PROMPTS, means, size, edits) for size in (64, 9))
+    stacked, alone, cut = (influence_sweep(lens, PROMPTS, means, size, edits) for size in (64, 9, 1))
     assert torch.allclose(stacked.ablated, alone.ablated, atol=1e-4)
+    assert torch.allclose(stacked.ablated, cut.ablated, atol=1e-4)
     zeroed = [*edits, (("mlp_out", 2), lambda _: means.mlp_out[2].expand(9, -1, -1))]
     logits = lens.run(PROMPTS.ids, zeroed)
     rows = torch.arange(9)
@@ -223,7 +224,7 @@ def test_noise_levels_are_the_papers():
     """0.00, 0.05, ..., 2.00: 41 levels, the last one included."""
     from distilled_circuits.params import NoiseLevels
 
-    levels = noise_levels(NoiseLevels(start=0.0, stop=2.0, step=0.05))
+    levels = noise_levels(NoiseLevels(stop=2.0, step=0.05))
     assert len(levels) == 41
     assert levels[-1] == pytest.approx(2.0)
 
@@ -244,6 +245,7 @@ def test_circuit_summary_counts_and_divides():
         {
             "nodes": ["L0H1", "L3H2", "MLP3"],
             "trace": [{"sweep": 1}, {"sweep": 3}],
+            "why_none": None,
             "logit_difference": {"full": [4, 6], "only_circuit": [3, 5], "without_circuit": [-1, 0]},
         }
     )
@@ -260,6 +262,7 @@ def test_contrasts_test_each_seed_on_its_own():
             "condition": condition,
             "seed": seed,
             "pairs": [],
+            "pairs_of_impact_own": 0,
             "log": [{"debiased_cka": None}],
             "after": {"full": correct, "circuit": correct},
         }

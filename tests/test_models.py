@@ -143,6 +143,9 @@ def test_a_checkpoint_that_does_not_fill_the_model_is_refused(tokenizer, tmp_pat
     (tmp_path / "config.json").write_text(json.dumps({**config, "n_layer": 5}))
     with pytest.raises(UserError, match=r"does not fill the model, missing keys: transformer\.h\.4"):
         load_model(tmp_path, CPU)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "n_layer": 3}))
+    with pytest.raises(UserError, match=r"does not fill the model, unexpected keys: transformer\.h\.3"):
+        load_model(tmp_path, CPU)
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
@@ -160,6 +163,7 @@ def test_devices(monkeypatch):
     with pytest.raises(UserError, match="torch finds no GPU: set device to auto or cpu"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode, warn_only: None)  # noqa: ARG005
     assert choose_device("auto").type == choose_device("cuda").type == "cuda"
 
 

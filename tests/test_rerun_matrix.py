@@ -10,8 +10,9 @@ import pytest
 import yaml
 from projects import call, environment, tiny_project
 
-EVERYTHING = 5
-"""Commands of a full run: one model, two caches, two ablations."""
+EVERYTHING = 6
+"""Commands of a full run: one model, two caches, two ablations, one report."""
+REPORT = "results/report.html"
 
 
 class Project:
@@ -46,7 +47,7 @@ class Project:
 
 def outputs(stage: str) -> list[str]:
     """Return the files of a stage's two items."""
-    return [f"results/a/{task}/{stage}.h5" for task in ("num", "word")]
+    return [f"results/pairs/a/{task}/{stage}.h5" for task in ("num", "word")]
 
 
 def test_the_matrix_of_one_checkout(tmp_path):
@@ -60,7 +61,7 @@ def test_the_matrix_of_one_checkout(tmp_path):
     assert project.ran("dvc", "repro") == []
 
     project.set("ablate", threshold=0.3)
-    assert project.ran() == outputs("ablate")
+    assert project.ran() == [*outputs("ablate"), REPORT]
     assert project.contents() != first
     project.set("ablate", threshold=0.2)
     assert project.ran() == []
@@ -71,15 +72,15 @@ def test_the_matrix_of_one_checkout(tmp_path):
         file.touch()
     assert project.ran() == []
 
-    for damaged in ("results/a/num/cache.h5", "results/a/model/model.json"):
-        file = project.folder / damaged
+    for damaged in ("num/cache.h5", "model/model.json", "model/model.safetensors"):
+        file = project.folder / "results/pairs/a" / damaged
         content = bytearray(file.read_bytes())
-        content[50] ^= 1
+        content[5] ^= 1
         file.write_bytes(content)
         assert project.ran() == []
         assert project.contents() == first
 
-    for file in (project.folder / "results").rglob("*.h5"):
+    for file in [*(project.folder / "results").rglob("*.h5"), *(project.folder / "results").rglob("*.safetensors")]:
         file.unlink()
     assert project.ran() == []
     assert project.contents() == first
@@ -95,13 +96,29 @@ def test_a_damaged_input_is_never_consumed(tmp_path):
     """A byte flipped in an intermediate together with a new parameter downstream: restored first, then used."""
     project = Project(tmp_path / "tiny")
     project.ran()
-    expected = project.contents()["a/num/cache.h5"]
-    file = project.folder / "results/a/num/cache.h5"
+    expected = project.contents()["pairs/a/num/cache.h5"]
+    file = project.folder / "results/pairs/a/num/cache.h5"
     file.write_bytes(b"damaged" + expected[7:])
     project.set("ablate", threshold=0.4)
-    assert project.ran() == outputs("ablate")
-    assert project.contents()["a/num/cache.h5"] == expected
-    assert b"damaged" not in project.contents()["a/num/ablate.h5"]
+    assert project.ran() == [*outputs("ablate"), REPORT]
+    assert project.contents()["pairs/a/num/cache.h5"] == expected
+    assert b"damaged" not in project.contents()["pairs/a/num/ablate.h5"]
+    assert project.clean()
+
+
+def test_tasks_that_are_no_longer_run_leave_no_trace(tmp_path):
+    """One task more runs its stages and the report; back again nothing runs, and all is as it was."""
+    project = Project(tmp_path / "tiny")
+    project.ran()
+    first = project.contents()
+    path = project.folder / "params.yaml"
+    before = path.read_text()
+    path.write_text(yaml.safe_dump(yaml.safe_load(before) | {"tasks": ["num", "word", "more"]}))
+    added = [f"results/pairs/a/more/{stage}.h5" for stage in ("ablate", "cache")]
+    assert project.ran() == [*added, REPORT]
+    path.write_text(before)
+    assert project.ran() == []
+    assert project.contents() == first
     assert project.clean()
 
 
@@ -128,7 +145,7 @@ def test_a_clone_reuses_what_was_pushed(tmp_path):
     call(project.folder, "dvc", "push", "--run-cache")
     call(project.folder, "git", "add", "--all")
     call(project.folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "results")
-    for name, change, expected in (("same", {}, []), ("changed", {"threshold": 0.3}, outputs("ablate"))):
+    for name, change, expected in (("same", {}, []), ("changed", {"threshold": 0.3}, [*outputs("ablate"), REPORT])):
         call(tmp_path, "git", "clone", "--quiet", str(project.folder), name)
         clone = Project(tmp_path / name)
         call(clone.folder, "dvc", "pull")
@@ -190,5 +207,5 @@ def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
 def test_six_jobs_at_once_with_large_outputs(tmp_path):
     """Six caches of 100 MB in parallel: no lock error, whatever DVC hashes meanwhile."""
     project = Project(tmp_path / "tiny", tasks=[f"t{n}" for n in range(6)], megabytes=100)
-    assert len(project.ran("snakemake", "--cores", "6")) == 1 + 6 + 6
+    assert len(project.ran("snakemake", "--cores", "6")) == 1 + 6 + 6 + 1
     assert project.clean()

@@ -47,9 +47,10 @@ def library_versions() -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and digests of a directory's files."""
+    """Return the SHA-256 of a file, or of the paths and digests of all files below a directory."""
     if path.is_dir():
-        listing = "".join(f"{digest(file)}  {file.name}\n" for file in sorted(path.iterdir()) if file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file() and ".tmp-" not in file.name)
+        listing = "".join(f"{digest(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
         return hashlib.sha256(listing.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -162,24 +163,35 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """Return what an artifact of any schema (a model directory too) says of itself."""
     path = path / "model.json" if path.is_dir() else path
     _require(path)
-    if path.suffix == ".h5":
-        with h5py.File(path, "r") as file:
-            return json.loads(file.attrs["provenance"])
     try:
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                return json.loads(file.attrs["provenance"])
         return json.loads(path.read_text(encoding="utf-8"))["provenance"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-        raise UserError(f"{path}: no artifact of this project: it says nothing of itself") from None
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise UserError(f"{path}: no artifact of this project, or damaged: it says nothing of itself") from None
+
+
+def read_plain_json(path: Path) -> Any:
+    """Read a JSON file that is no artifact of ours: a model's config.json, the published numbers."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
 def check_space(folder: Path, size: int, what: str, say: Callable[[str], None]) -> None:
-    """Say how many MB `what` will take and raise UserError when the disk has less (with a tenth to spare)."""
+    """Say how many MB `what` will take; raise UserError when the disk has less than that twice and a tenth to spare.
+
+    Twice, because DVC keeps a copy of every output in its cache.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     say(f"{what}: {size / 1e6:.0f} MB to write, {free / 1e6:.0f} MB free")
-    if free < 1.1 * size:
+    if free < 2.1 * size:
         raise UserError(
-            f"{folder}: {what} needs {size / 1e6:.0f} MB and a tenth to spare, but the disk has {free / 1e6:.0f} MB "
-            "free: make room, or lower prompts.number or activations.sites in params.yaml"
+            f"{folder}: {what} needs {size / 1e6:.0f} MB and as much again for DVC's cache, but the disk has "
+            f"{free / 1e6:.0f} MB free: make room, or lower prompts.number or activations.sites in params.yaml"
         )
 
 

@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"distilled-circuits: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

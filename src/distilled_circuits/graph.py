@@ -109,6 +109,14 @@ class Graph:
             return [path]
         return [out for out in outputs if out.startswith(f"{path}/")]
 
+    def abandoned(self, lock: str) -> list[str]:
+        """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
+        recorded = (yaml.safe_load(lock) or {}).get("stages", {})
+        current = {item.name: item for item in self.instances()}
+        made = {out for item in current.values() for out in item.outputs}
+        gone = [entry for name, entry in recorded.items() if name not in current]
+        return sorted({out["path"] for entry in gone for out in entry.get("outs", [])} - made)
+
     def key(self, instance: Instance, root: Path = Path()) -> str:
         """Return everything but stages' outputs that decides whether an instance must run.
 
@@ -146,9 +154,9 @@ def as_wildcards(path: str) -> str:
     return re.sub(r"\$\{item\.(\w+)\}", r"{\1}", path)
 
 
-def place_of(path: str) -> str:
-    """Return the file that stands for an output: itself, or the model.json of a model directory."""
-    return path if Path(path).suffix else f"{path}/model.json"
+def places_of(path: str) -> list[str]:
+    """Return the files that stand for an output: itself, or record and weights of a model directory."""
+    return [path] if Path(path).suffix else [f"{path}/model.json", f"{path}/model.safetensors"]
 
 
 def load_graph(root: Path = Path()) -> Graph:
@@ -164,6 +172,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; start in the project's folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:

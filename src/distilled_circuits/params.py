@@ -31,7 +31,7 @@ Distinct = BeforeValidator(_all_different)
 class Section(BaseModel):
     """A part of params.yaml: frozen, no unknown keys, no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Threads(Section):
@@ -79,6 +79,7 @@ class Student(Section):
     lm_weight: NotNegative
     text_weight: NotNegative
     evaluate_every: Count
+    base_task: TaskName
     base_accuracy: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
@@ -154,17 +155,10 @@ class Alignment(Section):
 
 
 class NoiseLevels(Section):
-    """Standard deviations of the noise."""
+    """Standard deviations of the noise: from zero to `stop` in equal steps."""
 
-    start: NotNegative
     stop: NotNegative
     step: Positive
-
-    @model_validator(mode="after")
-    def _has_levels(self) -> NoiseLevels:
-        if self.stop < self.start:
-            raise ValueError(f"stop is {self.stop}, allowed: a number of at least start ({self.start})")
-        return self
 
 
 class Noise(Section):
@@ -199,9 +193,9 @@ class DistillationTraining(Section):
 
 
 class Distillation(Section):
-    """Which circuit distillations are run."""
+    """Which circuit distillations are run; facts are memorised, so there are no unseen ones to distil on."""
 
-    task: TaskName
+    task: Literal["numerals", "words", "ioi"]
     runs: Annotated[list[str], Distinct, Field(min_length=1, description="a list of keys of conditions")]
     seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
     circuit_share: Portion
@@ -262,6 +256,13 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
+        if self.noise.prompts > self.prompts.number:
+            raise ValueError(
+                f"noise.prompts is {self.noise.prompts}, allowed: at most prompts.number ({self.prompts.number})"
+            )
+        width = min(self.models[pair].teacher.width for pair in self.pairs)
+        if self.mlps.directions > width:
+            raise ValueError(f"mlps.directions is {self.mlps.directions}, allowed: at most the models' width ({width})")
         for name in (*self.models, *self.conditions):
             if not name.isidentifier():
                 raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
@@ -298,7 +299,18 @@ def _explain(problem: Any) -> str:
         said = str(problem["ctx"]["error"])
         return f"{key}: {said}" if key else said
     allowed = _description_at(problem["loc"]) or problem["msg"].removeprefix("Input should be ")
-    return f"{key}: found {found!r}, allowed: {allowed}"
+    if problem["type"] == "model_type":
+        allowed = f"keys with values: {', '.join(_fields_at(problem['loc']))}"
+    hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if isinstance(found, str) and _is_number(found) else ""
+    return f"{key}: found {found!r}, allowed: {allowed}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _annotation_at(loc: tuple[int | str, ...]) -> tuple[Any, str | None]:

@@ -41,7 +41,7 @@ class Progress:
 @contextmanager
 def track(total: int, label: str) -> Iterator[Progress]:
     """Report how many of `total` steps are done, and the time left, every five seconds."""
-    form = "{desc}: {n_fmt}/{total_fmt} done, {elapsed} elapsed, {remaining} left{postfix}"
+    form = "{desc}: {n:.0f}/{total_fmt} done, {elapsed} elapsed, {remaining} left{postfix}"
     with tqdm(
         total=total,
         desc=label,

@@ -35,18 +35,14 @@ def influence_sweep(
     Restarted where the lens can: the stream is cached once, and ablating layer l runs only the blocks from l on, with
     as many components stacked into one batch as `batch_size` rows allow. `advance` is told the components done.
     """
-    prompts_at_once = min(len(prompts), batch_size)
+    # An edit may hold one value for each prompt (noise does), so with edits the prompts stay together.
+    prompts_at_once = len(prompts) if edits else min(len(prompts), batch_size)
     parts = []
     for start in range(0, len(prompts), prompts_at_once):
         part = prompts.rows(start, start + prompts_at_once)
         share = len(part) / len(prompts)
         parts.append(_sweep_rows(lens, part, means, batch_size, edits, lambda n, share=share: advance(n * share)))
     return Sweep(torch.cat([p.unablated for p in parts]), torch.cat([p.ablated for p in parts], dim=1))
-
-
-def component_count(lens: Lens) -> int:
-    """Return how many components a sweep ablates."""
-    return len(lens.components)
 
 
 def _sweep_rows(

@@ -13,6 +13,10 @@ from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 
 
+class NoCircuitError(UserError):
+    """There is no logit difference that a circuit could carry."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """One visit: `retained` is the share of the full model's logit difference that is left if it is removed."""
@@ -52,15 +56,15 @@ def prune_nodes(
 
     Start with everything; visit all nodes backward, then forward, in turn, and remove a node for good when the *total*
     loss with it stays below the threshold; stop after a sweep that removes nothing. The threshold is cumulative: nodes
-    that cost little alone are kept once the budget is spent. Raises UserError when the full model has no logit
+    that cost little alone are kept once the budget is spent. Raises NoCircuitError when the full model has no logit
     difference to lose.
     """
     state = _AblatedModel(lens, prompts, means, batch_size)
     full = state.mean_difference(())
     if not full > 0:
-        raise UserError(
-            f"circuit: the mean logit difference of the unablated model is {full:.3g}; shares of it mean nothing, so "
-            "there is no circuit to look for: train the model longer or leave out this task"
+        raise NoCircuitError(
+            f"the mean logit difference of the unablated model is {full:.3g}, shares of it mean nothing, so there is "
+            "no circuit to look for"
         )
     removed: set[Component] = set()
     trace: list[Decision] = []

@@ -157,7 +157,8 @@ class _Summary:
         self._z = (weights @ record.z.reshape(prompts, -1)).reshape(-1, *record.z.shape[1:])
         self._unablated = weights @ record.unablated
         self._ablated = weights @ record.ablated.T
-        outputs = record.mlp_out
+        # Centred once over everything, so that no large common mean cancels in the second moments.
+        outputs = record.mlp_out - record.mlp_out.mean((0, 2), keepdims=True)
         self._mean = weights @ outputs.mean(2).reshape(prompts, -1)
         self._moment = []
         for layer in range(outputs.shape[1]):

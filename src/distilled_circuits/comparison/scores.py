@@ -27,7 +27,10 @@ def scale_to_largest(drop: Array) -> Array:
 
 
 def retained_percent(unablated: Array, ablated: Array) -> Array:
-    """Return what is left of the mean logit difference, in percent of the unablated one (DC eq. 4), one a component."""
+    """Return what is left of the mean logit difference, in percent of the unablated one, one a component.
+
+    A ratio of means with its sign, as the first paper's code computes it; DC eq. 4 divides by the absolute value.
+    """
     return 100 * ablated.mean(-1) / unablated.mean()
 
 

@@ -53,12 +53,13 @@ def circuit_summary(circuit: dict[str, Any]) -> dict[str, Any]:
     return {
         "heads": heads,
         "mlps": len(circuit["nodes"]) - heads,
-        "sweeps": max(decision["sweep"] for decision in circuit["trace"]),
+        "sweeps": max((decision["sweep"] for decision in circuit["trace"]), default=0),
+        "why_none": circuit["why_none"],
         "full": full,
         "only_circuit": only,
         "without_circuit": without,
-        "only_circuit_percent": 100 * only / full,
-        "without_circuit_percent": 100 * without / full,
+        "only_circuit_percent": None if circuit["why_none"] else 100 * only / full,
+        "without_circuit_percent": None if circuit["why_none"] else 100 * without / full,
     }
 
 
@@ -112,6 +113,7 @@ def distillation_summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "faithfulness": float(circuit.mean() / full.mean()) if full.mean() > 0 else None,
                 "debiased_cka": [_mean_cka(own, 0), _mean_cka(own, -1)],
                 "pairs": len(own[0]["pairs"]),
+                "pairs_of_impact_own": [run["pairs_of_impact_own"] for run in own],
             }
         )
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ def accuracy_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]], base_step: 
     figure = new_figure(8, 2.8)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, (model, log) in zip(axes, logs.items(), strict=True):
-        for colour, task in zip(CYCLE, log[0]["accuracy"], strict=False):
+        for colour, task in zip(cycle(CYCLE), log[0]["accuracy"], strict=False):
             steps = [entry["step"] for entry in log]
             axis.plot(steps, [entry["accuracy"][task] for entry in log], color=colour, label=task, marker=".", ms=4)
         axis.set_title(model)
         axis.set_xlabel("training step")
     axes[1].axvline(base_step, color="black", linewidth=0.8, linestyle=":")
     axes[1].annotate("base", (base_step, 0.03), xytext=(4, 0), textcoords="offset points", fontsize=8, va="bottom")
-    axes[0].set_ylabel("accuracy, unseen prompts")
+    axes[0].set_ylabel("accuracy")
     axes[0].yaxis.set_major_formatter(PercentFormatter(1))
     axes[0].legend(fontsize=7, loc="lower right")
     return figure
@@ -40,7 +41,7 @@ def loss_curves(runs: Sequence[Mapping[str, Any]]) -> Figure:
         ("cross entropy on the teacher's answers", "debiased CKA of the pairs"),
         strict=True,
     ):
-        for colour, condition in zip(CYCLE, dict.fromkeys(run["condition"] for run in runs), strict=False):
+        for colour, condition in zip(cycle(CYCLE), dict.fromkeys(run["condition"] for run in runs), strict=False):
             logs = [run["log"] for run in runs if run["condition"] == condition]
             if logs[0][0][key] is None:
                 continue

@@ -16,12 +16,12 @@ TOLERANCE = 1e-4
 def self_check(lens: Lens) -> dict[str, float]:
     """Return the largest error of each check; raise UserError that names those above the tolerance.
 
-    Checks: the stream adds up, block to block; attention rows sum to one; the read-out equals the logits; an edit
-    changes the logits; a restarted pass equals the full one.
+    Checks: the stream adds up, block to block; attention rows sum to one; heads write z W_O and a constant; the
+    read-out equals the logits; an edit changes the logits; a restarted pass equals the full one.
     """
     sizes = lens.dimensions
     tokens = torch.arange(2 * 5, device=lens.device).reshape(2, 5) * 7 % sizes.vocabulary
-    names = ("resid_pre", "resid_post", "attn_out", "mlp_out", "pattern")
+    names = ("resid_pre", "resid_post", "attn_out", "mlp_out", "pattern", "z")
     logits, cache = lens.cache(tokens, [(name, layer) for layer in range(sizes.layers) for name in names])
     stream = [cache["resid_pre", layer] for layer in range(sizes.layers)]
     stream.append(cache["resid_post", sizes.layers - 1])
@@ -30,6 +30,9 @@ def self_check(lens: Lens) -> dict[str, float]:
         "chain": max(_largest(cache["resid_post", n] - stream[n + 1]) for n in range(sizes.layers)),
         "attention rows": max(_largest(cache["pattern", n].sum(-1) - 1) for n in range(sizes.layers)),
     }
+    errors["output weights"] = max(
+        _bias_spread(lens, n, cache["z", n], cache["attn_out", n]) for n in range(sizes.layers)
+    )
     if not lens.architecture.post_ln:
         errors["sum of outputs"] = max(
             _largest(stream[n] + cache["attn_out", n] + cache["mlp_out", n] - stream[n + 1])
@@ -50,6 +53,12 @@ def self_check(lens: Lens) -> dict[str, float]:
             "install the versions in constraints.txt"
         )
     return errors
+
+
+def _bias_spread(lens: Lens, layer: int, z: torch.Tensor, attn_out: torch.Tensor) -> float:
+    """Return how far attn_out - z W_O is from one constant vector, the bias."""
+    bias = attn_out - torch.einsum("nphd,hdm->npm", z, lens.output_weights(layer))
+    return _largest(bias - bias.mean((0, 1)))
 
 
 def _largest(difference: torch.Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -12,6 +13,9 @@ from transformers.utils import logging
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.architectures import architecture_of
 
+OLD_BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids")
+"""What old checkpoints store beside weights and no model needs: the only keys that may be left over."""
+
 
 def choose_device(wanted: str) -> torch.device:
     """Return the device for `auto`, `cpu` or `cuda`; raise UserError when a GPU is demanded and there is none."""
@@ -19,6 +23,10 @@ def choose_device(wanted: str) -> torch.device:
         raise UserError("params.yaml: device is cuda, but torch finds no GPU: set device to auto or cpu")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        # The same inputs give the same bytes where CUDA has a repeatable kernel; it warns where it has none.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(mode=True, warn_only=True)
     return torch.device(wanted)
 
 
@@ -40,9 +48,10 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.fl
     except (OSError, ValueError) as error:
         first_line = str(error).splitlines()[0]
         raise UserError(f"{folder}: no loadable checkpoint ({first_line})") from None
-    for kind in ("missing_keys", "mismatched_keys"):
-        if report[kind]:
-            keys = ", ".join(str(key) for key in sorted(report[kind])[:3])
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        wrong = sorted(str(key) for key in report[kind] if not str(key).endswith(OLD_BUFFERS))
+        if wrong:
+            keys = ", ".join(wrong[:3])
             raise UserError(f"{folder}: the checkpoint does not fill the model, {kind.replace('_', ' ')}: {keys}")
     return model.to(device).eval().requires_grad_(requires_grad=False)
 

@@ -15,21 +15,21 @@ from distilled_circuits.figures.style import to_png
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the caption that says what is shown, N and the interval."""
+    """A figure on the page: its PNG as a data address, its width in CSS pixels, and a caption.
 
-    figure: Figure
+    The caption says what is shown, N and the interval; the title is for those who cannot see the picture.
+    """
+
+    source: str
+    width: int
     caption: str
     title: str
 
-    @property
-    def source(self) -> str:
-        """The PNG as a data address, so that the page needs no other file."""
-        return "data:image/png;base64," + base64.b64encode(to_png(self.figure)).decode()
-
-    @property
-    def width(self) -> int:
-        """Width on the page in CSS pixels."""
-        return round(self.figure.get_size_inches()[0] * 96)
+    @classmethod
+    def of(cls, figure: Figure, caption: str, title: str) -> Picture:
+        """Draw a figure."""
+        source = "data:image/png;base64," + base64.b64encode(to_png(figure)).decode()
+        return cls(source, round(figure.get_size_inches()[0] * 96), caption, title)
 
 
 def render(**content: Any) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
 STAND_INS = {"simpleqa": "facts"}
 """Tasks of the papers that another task stands in for here."""
+PAPERS_THRESHOLD = 0.20
+"""Of pruning, where an entry does not name another one."""
 CONDITIONS = {
     ("full", "ce"): "ce_full",
     ("circuit", "ce"): "ce_circuit",
@@ -50,6 +52,8 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
     if entry["paper"] == SECOND_PAPER:
         task = pair["distillation"]["task"]
     other_task = f"; another task ({task})" if task != setting.get("task") else ""
+    if setting.get("loss") in ("align", "ce+align", "ce+rand"):
+        other_task += "; heads paired by each model's own baseline"
     if pair["trained_here"]:
         return f"not comparable: {pair['pair']} is not {setting.get('pair') or setting.get('model')}{other_task}"
     return f"see the intervals{other_task}"
@@ -103,9 +107,10 @@ def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
 
 def _only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    if task is None or setting.get("threshold", pair["circuit_threshold"]) != pair["circuit_threshold"]:
+    if task is None or setting.get("threshold", PAPERS_THRESHOLD) != pair["circuit_threshold"]:
         return None
-    return _value(task["circuit"][_side(setting)]["only_circuit_percent"])
+    percent = task["circuit"][_side(setting)]["only_circuit_percent"]
+    return None if percent is None else _value(percent)
 
 
 def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
@@ -115,7 +120,9 @@ def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Meas
 
 def _without_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    return task and _value(task["circuit"][_side(setting)]["without_circuit"])
+    if task is None or pair["circuit_threshold"] != PAPERS_THRESHOLD:
+        return None
+    return _value(task["circuit"][_side(setting)]["without_circuit"])
 
 
 def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from distilled_circuits.artifacts import HDF5Writer, check_space, read_json, write_hdf5
+from distilled_circuits.artifacts import HDF5Writer, check_space, write_hdf5
 from distilled_circuits.circuits.ablation import mean_activations
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.interface import Dimensions, Lens
@@ -16,9 +16,7 @@ from distilled_circuits.lens.self_check import self_check
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors, to_numpy
-from distilled_circuits.stages.job import Job
-
-MODELS = ("teacher", "student")
+from distilled_circuits.stages.job import MODELS, Job
 
 
 def run(job: Job) -> None:
@@ -37,11 +35,7 @@ def run(job: Job) -> None:
     )
     path = job.output("activations")
     check_space(path.parent, size, f"{job.name}: activations", lambda line: sys.stderr.write(line + "\n"))
-    provenance = job.provenance(
-        "activations/1",
-        device=device,
-        models={name: read_json(job.input(name) / "model.json", "model/1")["origin"] for name in MODELS},
-    )
+    provenance = job.provenance("activations/1", device=device)
     with write_hdf5(path, provenance) as file, track(2 * len(ids), f"{job.name} prompts") as progress:
         for name, lens in lenses.items():
             means = mean_activations(lens, corrupted, settings.batch_size)

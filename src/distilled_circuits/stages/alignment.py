@@ -9,7 +9,7 @@ import numpy as np
 from distilled_circuits.artifacts import read_arrays, write_json
 from distilled_circuits.comparison.alignment import ModelRecord, align, bootstrap
 from distilled_circuits.progress import track
-from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.job import MODELS, Job
 
 
 def run(job: Job) -> None:
@@ -18,7 +18,7 @@ def run(job: Job) -> None:
     directions = job.param("mlps.directions")
     records = {}
     names = {}
-    for model in ("teacher", "student"):
+    for model in MODELS:
         components, unablated, ablated = read_arrays(
             job.input("influence"), "influence/1", [f"{model}/{key}" for key in ("components", "unablated", "ablated")]
         )

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.artifacts import open_hdf5, read_json
-
-MODELS = ("teacher", "student")
+from distilled_circuits.artifacts import open_hdf5, read_json, read_plain_json
+from distilled_circuits.stages.job import MODELS, Job
 
 
 @dataclass(frozen=True)
@@ -49,31 +48,21 @@ class PairResults:
     distillations: list[dict[str, Any]]
 
 
-def collect(
-    folder: Path, pairs: list[str], tasks: list[str], noise_tasks: list[str], runs: list[str], seeds: list[int]
-) -> Iterator[PairResults]:
+def collect(job: Job) -> Iterator[PairResults]:
     """Yield the results of each pair that params.yaml runs, from the folder of all pairs."""
-    for pair in pairs:
-        place = folder / pair
+    runs, seeds = job.param("distillation.runs"), job.param("distillation.seeds")
+    for pair in job.param("pairs"):
+        place = job.input("pairs") / pair
         names = [*MODELS, "base"]
+        trained = [place / f"distillation/{run}-{seed}/model.json" for run in runs for seed in seeds]
         yield PairResults(
             pair=pair,
             models={name: read_json(place / name / "model.json", "model/1") for name in names},
-            configs={name: _config(place / name) for name in names},
-            tasks=[_task(place / task, task, task in noise_tasks) for task in tasks],
+            configs={name: read_plain_json(place / name / "config.json") for name in names},
+            tasks=[_task(place / task, task, task in job.param("noise.tasks")) for task in job.param("tasks")],
             mapping=read_json(place / "distillation/mapping.json", "mapping/1"),
-            distillations=[
-                read_json(place / f"distillation/{run}-{seed}/model.json", "distilled/1")
-                for run in runs
-                for seed in seeds
-            ],
+            distillations=[read_json(record, "distilled/1") for record in trained],
         )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    import json
-
-    return json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
 
 def _task(place: Path, task: str, has_noise: bool) -> TaskResults:

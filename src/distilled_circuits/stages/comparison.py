@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from distilled_circuits.artifacts import write_json, write_text
+from distilled_circuits.artifacts import read_plain_json, write_json, write_text
+from distilled_circuits.comparison.scores import retained_percent
 from distilled_circuits.comparison.summary import (
     circuit_summary,
     contrasts,
@@ -20,9 +22,10 @@ from distilled_circuits.comparison.summary import (
     noise_summary,
     robustness_summary,
 )
+from distilled_circuits.progress import track
 from distilled_circuits.report.register import register
-from distilled_circuits.stages.collect import MODELS, PairResults, TaskResults, collect
-from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.collect import PairResults, TaskResults, collect
+from distilled_circuits.stages.job import MODELS, Job
 
 CONTRASTS = [
     ("ce_aligned", "ce_circuit"),
@@ -37,19 +40,11 @@ helps with pairs as printed."""
 def run(job: Job) -> None:
     """Write comparison.json, metrics.yaml and the CSV files that `dvc plots` draws."""
     settings = job.param("comparison")
-    results = list(
-        collect(
-            job.input("pairs"),
-            job.param("pairs"),
-            job.param("tasks"),
-            job.param("noise.tasks"),
-            job.param("distillation.runs"),
-            job.param("distillation.seeds"),
-        )
-    )
-    published = json.loads(job.input("published_numbers").read_text(encoding="utf-8"))
-    rng = np.random.default_rng(settings.seed)
-    pairs = {result.pair: _pair(result, job.param("circuit.threshold"), settings.resamples, rng) for result in results}
+    results = list(collect(job))
+    published = read_plain_json(job.input("published_numbers"))
+    threshold = job.param("circuit.threshold")
+    with track(sum(len(result.tasks) for result in results), f"{job.name} tasks") as progress:
+        pairs = {result.pair: _pair(result, threshold, settings, progress.advance) for result in results}
     rows = {name: register(published, pair) for name, pair in pairs.items()}
     provenance = job.provenance("comparison/1", seeds={"bootstrap": settings.seed})
     write_json(job.output("comparison"), provenance, {"pairs": pairs, "register": rows})
@@ -59,14 +54,19 @@ def run(job: Job) -> None:
     _write_csv(job.output("influence"), _influence_table(results))
 
 
-def _pair(result: PairResults, threshold: float, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+def _pair(result: PairResults, threshold: float, settings: Any, advance: Callable[[], None]) -> dict[str, Any]:
     first = result.distillations[0]
+    tasks = {}
+    for task in result.tasks:
+        # A generator for each task: its intervals do not depend on which other tasks are run.
+        tasks[task.task] = _task(task, settings.resamples, np.random.default_rng(settings.seed))
+        advance()
     return {
         "pair": result.pair,
         "trained_here": all(model["origin"] != "hub" for model in result.models.values()),
         "circuit_threshold": threshold,
         "models": {name: _model(result, name) for name in (*MODELS, "base")},
-        "tasks": {task.task: _task(task, resamples, rng) for task in result.tasks},
+        "tasks": tasks,
         "distillation": {
             "task": result.mapping["provenance"]["params"]["distillation.task"],
             "circuit": {name: result.mapping[name]["circuit"] for name in ("teacher", "base")},
@@ -126,7 +126,8 @@ def _metrics(pairs: dict[str, Any]) -> str:
         }
         rows = pair["distillation"]["conditions"]
         accuracy = {row["condition"]: row["accuracy"]["value"] for row in rows}
-        metrics[name] = {"tasks": tasks, "distillation_accuracy": accuracy}
+        models = {model: pair["models"][model]["accuracy"] for model in MODELS}
+        metrics[name] = {"accuracy": models, "tasks": tasks, "distillation_accuracy": accuracy}
     rounded = json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 6))
     return "# Headline numbers; comparison.json has the rest, with intervals and provenance.\n" + yaml.safe_dump(
         rounded, sort_keys=False
@@ -163,7 +164,7 @@ def _influence_table(results: list[PairResults]) -> pd.DataFrame:
         for name in MODELS
         for component, retained in zip(
             task.influence[name].components,
-            100 * task.influence[name].ablated.mean(1) / task.influence[name].unablated.mean(),
+            retained_percent(task.influence[name].unablated, task.influence[name].ablated),
             strict=True,
         )
     )

@@ -66,7 +66,10 @@ def run(job: Job) -> None:
         "condition": job.item["condition"],
         "seed": seed,
         "pairs": [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs],
-        "log": [_describe(step) for step in log if step.step % settings.log_every == 0 or step.step == 1],
+        "pairs_of_impact_own": len(set(mapping.pairs) & set(_mapping(mapped, "impact_own", seed).pairs)),
+        "log": [
+            _describe(step) for step in log if step.step % settings.log_every == 0 or step.step in (1, settings.steps)
+        ],
         "teacher_correct": _evaluate(teacher, test, [Component.parse(n) for n in mapped["teacher"]["circuit"]]),
         "before": before,
         "after": after,

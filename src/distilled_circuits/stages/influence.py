@@ -10,7 +10,7 @@ from distilled_circuits.lens.self_check import self_check
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import corrupted_means, prompt_tensors, to_numpy
-from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.job import MODELS, Job
 
 ENGINES = {"hooks": HookLens, "bridge": BridgeLens}
 
@@ -20,7 +20,7 @@ def run(job: Job) -> None:
     settings = job.param("influence")
     device = choose_device(job.param("device"))
     prompts = prompt_tensors(job.input("prompts"), device)
-    lenses = {name: ENGINES[settings.engine](load_model(job.input(name), device)) for name in ("teacher", "student")}
+    lenses = {name: ENGINES[settings.engine](load_model(job.input(name), device)) for name in MODELS}
     provenance = job.provenance("influence/1", device=device)
     total = sum(len(lens.components) for lens in lenses.values())
     with write_hdf5(job.output("influence"), provenance) as file, track(total, f"{job.name} components") as progress:

@@ -9,7 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distilled_circuits.artifacts import Provenance, digest, library_versions
+from distilled_circuits.artifacts import Provenance, digest, library_versions, read_plain_json
+
+MODELS = ("teacher", "student")
+"""The two models of a pair, in the order of every table and figure."""
+WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Job:
         device: object = "cpu",
         dtype: str = "float32",
         seeds: dict[str, Any] | None = None,
-        models: dict[str, Any] | None = None,
     ) -> Provenance:
-        """Return what the artifact is to say of itself."""
+        """Return what the artifact is to say of itself; of models among its inputs, their origin and weights."""
+        records = {name: path / "model.json" for name, path in self.inputs.items()}
+        models = {name: read_plain_json(record) for name, record in records.items() if record.exists()}
         return Provenance(
             schema=schema,
             stage=self.name,
@@ -55,7 +60,10 @@ class Job:
             device=str(device),
             dtype=dtype,
             seeds=seeds or {},
-            models=models or {},
+            models={
+                name: {"origin": model["origin"], "weights": model["files"].get(WEIGHTS)}
+                for name, model in models.items()
+            },
             libraries=library_versions(),
         )
 

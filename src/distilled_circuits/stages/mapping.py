@@ -11,6 +11,7 @@ from distilled_circuits.distillation.impact import measure_impacts
 from distilled_circuits.distillation.mapping import ModelImpacts, circuit_heads, map_by_impact
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors
 from distilled_circuits.stages.job import Job
 
@@ -22,10 +23,12 @@ def run(job: Job) -> None:
     prompts = prompt_tensors(job.input("prompts"), device)
     corrupted = corrupted_ids(job.input("prompts"), device)
     impacts = {}
-    for name in ("teacher", "base"):
-        lens = HookLens(load_model(job.input(name), device))
-        means = mean_activations(lens, corrupted, len(corrupted))
-        impacts[name] = measure_impacts(lens, prompts, means)
+    lenses = {name: HookLens(load_model(job.input(name), device)) for name in ("teacher", "base")}
+    heads = sum(lens.dimensions.layers * lens.dimensions.heads for lens in lenses.values())
+    with track(heads, f"{job.name} heads") as progress:
+        for name, lens in lenses.items():
+            means = mean_activations(lens, corrupted, len(corrupted))
+            impacts[name] = measure_impacts(lens, prompts, means, progress.advance)
     circuits = {name: circuit_heads(found, share) for name, found in impacts.items()}
     student = impacts["base"]
     mappings = {

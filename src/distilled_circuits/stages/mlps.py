@@ -12,7 +12,7 @@ from distilled_circuits.comparison.mlps import (
     scatter_coordinates,
     token_cosine,
 )
-from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.job import MODELS, Job
 
 SCATTERED_PROMPTS = 32
 """Prompts whose tokens are drawn in PCA scatter plots: more would only hide each other."""
@@ -24,7 +24,7 @@ def run(job: Job) -> None:
     directions, means = {}, {}
     with write_hdf5(job.output("mlps"), job.provenance("mlps/1")) as out:
         with open_hdf5(job.input("activations"), "activations/1") as stored:
-            for name in ("teacher", "student"):
+            for name in MODELS:
                 outputs = [stored[f"{name}/mlp_out"][:, layer] for layer in range(stored[f"{name}/mlp_out"].shape[1])]
                 found = [leading_directions(covariance(values), number) for values in outputs]
                 directions[name] = np.array([vectors for vectors, _ in found])

@@ -48,9 +48,8 @@ def run(job: Job) -> None:
 
 
 def noise_levels(levels: Any) -> np.ndarray:
-    """Return standard deviations from `start` to `stop`, both included, without the drift of repeated sums."""
-    steps = int(np.floor((levels.stop - levels.start) / levels.step + 1e-9))
-    return levels.start + levels.step * np.arange(steps + 1)
+    """Return standard deviations from 0 to `stop`, both included, without the drift of repeated sums."""
+    return levels.step * np.arange(int(np.floor(levels.stop / levels.step + 1e-9)) + 1)
 
 
 def _teacher_record(job: Job, number: int) -> ModelRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,32 +13,32 @@ from distilled_circuits.figures.alignment import matched_pairs, noise_curve
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
 from distilled_circuits.figures.mlps import mlp_heat_map, mlp_scatter
 from distilled_circuits.figures.training import accuracy_bars, accuracy_curves, loss_curves
+from distilled_circuits.progress import track
 from distilled_circuits.report.page import Picture, render
-from distilled_circuits.stages.collect import MODELS, PairResults, TaskResults, collect
-from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.collect import PairResults, TaskResults, collect
+from distilled_circuits.stages.job import MODELS, Job
 
 
 def run(job: Job) -> None:
     """Write results/report.html."""
-    results = collect(
-        job.input("pairs"),
-        job.param("pairs"),
-        job.param("tasks"),
-        job.param("noise.tasks"),
-        job.param("distillation.runs"),
-        job.param("distillation.seeds"),
-    )
     compared = read_json(job.input("comparison"), "comparison/1")
     similar = job.param("mlps.similar")
-    sections = [
-        _section(result, compared["pairs"][result.pair], compared["register"][result.pair], similar)
-        for result in results
-    ]
+    with track(len(job.param("pairs")) * len(job.param("tasks")), f"{job.name} tasks drawn") as progress:
+        sections = [
+            _section(
+                result, compared["pairs"][result.pair], compared["register"][result.pair], similar, progress.advance
+            )
+            for result in collect(job)
+        ]
     write_text(job.output("report"), render(sections=sections, libraries=library_versions()))
 
 
 def _section(
-    result: PairResults, numbers: dict[str, Any], rows: list[dict[str, Any]], similar: float
+    result: PairResults,
+    numbers: dict[str, Any],
+    rows: list[dict[str, Any]],
+    similar: float,
+    advance: Callable[[], None],
 ) -> dict[str, Any]:
     """Return all that the page shows of one pair."""
     distilled = numbers["distillation"]
@@ -46,21 +47,25 @@ def _section(
         row["setting_text"] = ", ".join(f"{value}" for value in row["setting"].values() if value is not None)
     logs = {name: result.models[name]["training"] for name in MODELS}
     prompts = len(result.distillations[0]["after"]["full"])
+    tasks = {}
+    for task in result.tasks:
+        tasks[task.task] = _task(task, similar, plateau)
+        advance()
     return {
         "numbers": numbers,
-        "training": Picture(
+        "training": Picture.of(
             accuracy_curves(logs, numbers["models"]["base"]["steps"]),
             "Accuracy by task while training the teacher from scratch and distilling the student; the dotted line is "
             "the state that is kept as the base of circuit distillation.",
             "training curves",
         ),
-        "tasks": {task.task: _task(task, similar, plateau) for task in result.tasks},
-        "bars": Picture(
+        "tasks": tasks,
+        "bars": Picture.of(
             accuracy_bars(distilled["conditions"], distilled["base"], distilled["teacher"]),
             f"Accuracy on {prompts} unseen prompts; whiskers span the seeds.",
             "accuracy by condition",
         ),
-        "losses": Picture(
+        "losses": Picture.of(
             loss_curves(result.distillations),
             "Training of each condition: mean over seeds, bands from the smallest to the largest. cka_aligned does not "
             "train on the cross entropy; ce_full and ce_circuit have no pairs and so no CKA.",
@@ -78,7 +83,7 @@ def _task(task: TaskResults, similar: float, plateau: float) -> dict[str, Any]:
         "example": task.prompts[0],
         **_ablation_pictures(task),
         **_mlp_pictures(task, similar),
-        "matches": Picture(
+        "matches": Picture.of(
             matched_pairs(matches),
             f"The {len(matches)} matched pairs behind the score; a pair on the dashed line has equal influence. Named "
             "are the largest influences that stand apart.",
@@ -87,7 +92,7 @@ def _task(task: TaskResults, similar: float, plateau: float) -> dict[str, Any]:
     }
     if task.noise:
         curves = (task.noise[key] for key in ("level", "score", "mean_similarity", "mean_agreement"))
-        shown["noise"] = Picture(
+        shown["noise"] = Picture.of(
             noise_curve(*curves, plateau),
             f"Mean over {task.noise['score'].shape[1]} seeds, bars one standard deviation; the student's influence and "
             "similarity are redone at each level.",
@@ -103,13 +108,13 @@ def _ablation_pictures(task: TaskResults) -> dict[str, Picture]:
     nodes = {name: task.circuit[name]["nodes"] for name in MODELS}
     count = len(task.prompts)
     return {
-        "histograms": Picture(
+        "histograms": Picture.of(
             ablation_histograms(drop),
             "Drop of the mean logit difference when one head or MLP is replaced by its mean over corrupted prompts, "
             f"N = {count} prompts. Below zero: the model does better without the component.",
             "histograms of ablation drops",
         ),
-        "grid": Picture(
+        "grid": Picture.of(
             component_grid(components, drop, nodes),
             f"Every component: number and colour are its drop when ablated alone (%), N = {count}; framed are the "
             "nodes that iterative pruning keeps.",
@@ -123,13 +128,13 @@ def _mlp_pictures(task: TaskResults, similar: float) -> dict[str, Picture]:
     teacher, student = np.unravel_index(similarity.argmax(), similarity.shape)
     points = [task.mlps[f"{model}/scatter"][mlp] for model, mlp in zip(MODELS, (teacher, student), strict=True)]
     return {
-        "heat_map": Picture(
+        "heat_map": Picture.of(
             mlp_heat_map(similarity, similar),
             f"Mean |cosine| of the leading directions of MLP outputs over all prompts and tokens; above {similar} "
             "framed.",
             "similarity of MLPs",
         ),
-        "scatter": Picture(
+        "scatter": Picture.of(
             mlp_scatter(*points, (f"T-MLP{teacher}", f"S-MLP{student}")),
             f"The most similar pair: outputs at every token of {len(points[0])} prompts in each model's own first two "
             "principal directions (signs are arbitrary).",

@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from distilled_circuits.artifacts import read_provenance, replacing, to_json
+from distilled_circuits.artifacts import replacing, to_json
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.corpus import evaluation_questions, training_batches
 from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer, save_model
@@ -35,7 +35,6 @@ def run(job: Job) -> None:
     """Distil and write two model directories: the student, and the base it passed through."""
     pair = job.item["pair"]
     recipe = job.param(f"models.{pair}.student")
-    task = job.param("distillation.task")
     mixture = job.param(f"models.{pair}.mixture")
     device = choose_device(job.param("device"))
     lexicon = load_lexicon(job.input("lexicon"))
@@ -43,7 +42,7 @@ def run(job: Job) -> None:
     teacher = load_model(job.input("teacher"), device)
     torch.manual_seed(recipe.seed)
     student = student_from_layers(teacher, recipe.layers).to(device)
-    base = _FirstAbove(student, task, recipe.base_accuracy)
+    base = _FirstAbove(student, recipe.base_task, recipe.base_accuracy)
     schedule = Schedule(recipe.steps, recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.evaluate_every)
     log = train(
         student,
@@ -57,15 +56,10 @@ def run(job: Job) -> None:
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     if base.evaluation is None:
         raise UserError(
-            f"{job.name}: the student never reached {recipe.base_accuracy} on {task}, so there is no base to distil "
-            f"circuits into: lower models.{pair}.student.base_accuracy or train longer"
+            f"{job.name}: the student never reached {recipe.base_accuracy} on {recipe.base_task}, so there is no base "
+            f"to distil circuits into: lower models.{pair}.student.base_accuracy or train longer"
         )
-    provenance = job.provenance(
-        "model/1",
-        device=device,
-        seeds={"training": recipe.seed},
-        models={"teacher": read_provenance(job.input("teacher"))["stage"]},
-    )
+    provenance = job.provenance("model/1", device=device, seeds={"training": recipe.seed})
     with replacing(job.output("student")) as folder:
         record = model_record(provenance, "distilled", save_model(student, tokenizer, folder), log)
         (folder / "model.json").write_text(to_json(record), encoding="utf-8")

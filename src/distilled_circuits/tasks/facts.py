@@ -24,8 +24,8 @@ def facts_prompts(lexicon: Lexicon, number: int, rng: random.Random) -> list[Pro
     questions = [(fact, wording) for fact in lexicon.facts for wording in QUESTIONS[fact.relation]]
     if number > len(questions):
         raise UserError(
-            f"params.yaml: prompts.number is {number}, but data/facts.csv makes only {len(questions)} questions: "
-            "lower the number or add facts"
+            f"{number} questions about facts are asked for, but data/lexicon/facts.csv makes only {len(questions)}: "
+            "lower prompts.number in params.yaml or add facts"
         )
     return [_prompt(lexicon, fact, wording, rng) for fact, wording in rng.sample(questions, number)]
 
