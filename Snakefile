@@ -25,7 +25,7 @@ include: "rules/circuit_distillation.smk"
 include: "rules/report.smk"
 
 
-rule all:
+rule all:  # every output, so that a deleted intermediate is restored even when nobody reads it now
     default_target: True
     input:
-        every("report"),
+        every(*graph.stages),

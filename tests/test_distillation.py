@@ -101,7 +101,7 @@ def test_ties_are_broken_by_log_probability_and_counted():
 
 
 def test_the_printed_ratio_would_send_all_heads_to_one():
-    """On record, of what is not done here: equation 3 as printed: every ratio exceeds every difference, so each meets the largest impact (A1)."""
+    """On record, of what is not done here: equation 3 as printed: all heads would meet the largest impact (A1)."""
     base, accuracies, teacher = 0.6, [0.5, 0.55, 0.59], [0.40, 0.52, 0.58]
     chosen = {min(range(3), key=lambda t, a=accuracy: abs(base / a - (base - teacher[t]))) for accuracy in accuracies}
     assert chosen == {0}

@@ -62,6 +62,12 @@ def test_the_committed_file_is_valid():
         ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (128)"),
         ("models.mini.student.layers", [6], "models.mini: student.layers is [6], allowed: layers of the teacher, 0"),
         ("activations.sites", ["z", "pattern"], "activations: sites is ['z', 'pattern'], allowed: a list that has"),
+        ("noise.prompts", 999, "noise.prompts is 999, allowed: at most prompts.number (384)"),
+        ("mlps.directions", 200, "mlps.directions is 200, allowed: at most the models' width (128)"),
+        ("circuit", 3, "circuit: found 3, allowed: keys with values: threshold, batch_size"),
+        ("models.mini.teacher.learning_rate", "1e-3", "models.mini.teacher.learning_rate: found '1e-3', allowed"),
+        ("models.mini.teacher.learning_rate", float("inf"), "models.mini.teacher.learning_rate: found inf, allowed: a"),
+        ("distillation.task", "facts", "distillation.task: found 'facts', allowed: 'numerals', 'words' or 'ioi'"),
         ("noise.levels.stop", -1.0, "noise.levels.stop: found -1.0, allowed: a number of at least 0"),
         ("conditions.ce_full.trains", "some", "conditions.ce_full.trains: found 'some', allowed: 'all' or 'circuit'"),
         ("conditions.ce_full.cka", 1.0, "conditions.ce_full: mapping is none, allowed: impact, impact_own or random"),
@@ -92,11 +98,22 @@ def test_sections_cannot_be_changed():
         params.circuit.threshold = 0.5
 
 
-def test_a_mistake_ends_a_run_without_a_traceback(content, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("circuit.threshold", 7, "circuit.threshold: found 7, allowed: a number between 0 and 1, both excluded"),
+        ("pairs", ["maxi"], "pairs names 'maxi', allowed: mini"),
+        ("pairs", 3, "pairs: found 3, allowed: a list of keys of models"),
+        ("tasks", None, "tasks: found None, allowed: a list of tasks"),
+        ("distillation.runs", ["ce"], "distillation.runs names 'ce', allowed: ce_full, ce_circuit"),
+    ],
+)
+def test_a_mistake_ends_a_run_without_a_traceback(key, value, message, content, tmp_path):
     """`distilled-circuits run` and `snakemake` both stop before any work, with the one line."""
     for name in ("dvc.yaml", "Snakefile", "rules", "profiles", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(change(content, "circuit.threshold", 7)))
+    changed = change(content, key, value)
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(changed, sort_keys=False))
     for command in (
         [sys.executable, "-m", "distilled_circuits.cli", "run", "prompts", "pair=mini", "task=ioi"],
         [sys.executable, "-m", "snakemake", "--cores", "1"],
@@ -104,5 +121,18 @@ def test_a_mistake_ends_a_run_without_a_traceback(content, tmp_path):
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         output = done.stdout + done.stderr
         assert done.returncode != 0
-        assert "circuit.threshold: found 7, allowed: a number between 0 and 1, both excluded" in output
+        assert message in output
         assert "Traceback" not in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_broken_file_stops_snakemake_too(tmp_path):
+    """YAML that cannot be read is one line as well."""
+    for name in ("dvc.yaml", "Snakefile", "rules", "profiles", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "params.yaml").write_text("pairs: [mini\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "params.yaml: not readable as YAML" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
