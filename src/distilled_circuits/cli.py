@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import Instance, load_graph
+from distilled_circuits.graph import load_graph
 from distilled_circuits.params import Params, load_params
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -79,7 +79,7 @@ def select(params: Params, dotted: str) -> object:
     return value
 
 
-def _by_stem(paths: Instance | Sequence[str]) -> dict[str, Path]:
+def _by_stem(paths: Sequence[str]) -> dict[str, Path]:
     return {Path(path).stem: Path(path) for path in paths if not path.startswith("src/")}
 
 
