@@ -1,5 +1,5 @@
 # Distilled Circuits (arXiv 2505.10822): from prompts to the alignment score and its validation.
-# `noise` is the longest job of all, so it and what it waits for go first.
+# `noise` is the longest job after training, so it and what it waits for go first.
 rule prompts:
     input:
         deps("prompts"),
@@ -11,6 +11,7 @@ rule prompts:
     benchmark:
         benchmark_of("prompts")
     threads: threads_of("prompts")
+    priority: before_noise
     message:
         message_of("prompts")
     shell:
@@ -28,6 +29,7 @@ rule activations:
     benchmark:
         benchmark_of("activations")
     threads: threads_of("activations")
+    priority: before_noise
     resources:
         gpu=gpu_of("activations"),
     message:
@@ -47,7 +49,7 @@ rule influence:
     benchmark:
         benchmark_of("influence")
     threads: threads_of("influence")
-    priority: 10
+    priority: before_noise
     resources:
         gpu=gpu_of("influence"),
     message:
@@ -120,7 +122,7 @@ rule noise:
     benchmark:
         benchmark_of("noise")
     threads: threads_of("noise")
-    priority: 20
+    priority: 2
     resources:
         gpu=gpu_of("noise"),
     message:

@@ -8,3 +8,8 @@ def gpu_of(stage):
     """1 for a stage that computes on a device, if that is a GPU: jobs then take turns on the card."""
     there = params_checked.device == "cuda" or (params_checked.device == "auto" and shutil.which("nvidia-smi") is not None)
     return int(there and "device" in graph.stages[stage].params)
+
+
+def before_noise(wildcards):
+    """Priority 1 for a job on a task whose noise experiment is still to come: that is the longest chain of jobs."""
+    return int(wildcards.task in params_checked.noise.tasks)
