@@ -91,7 +91,8 @@ def accuracy_bars(
                 ha="center",
                 fontsize=7,
             )
-    axis.set_xticks(range(len(names)), labels=names)
+    axis.set_xticks(range(len(names)), labels=names, fontsize=8)
+    axis.set_yticks(np.linspace(0, 1, 6))
     axis.set_ylim(0, 1.2)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.set_ylabel("accuracy")
