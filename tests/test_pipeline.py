@@ -96,7 +96,7 @@ def test_the_report_is_self_contained_and_complete(finished):
     assert page.count("<img") == 1 + 2 * 5 + 1 + 2
     for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
         assert f'id="{anchor}"' in page
-    text = re.sub(r"<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page))
+    text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
     assert not re.search(r"\b(nan|inf|none)\b", text, re.IGNORECASE)
 
 
