@@ -1,6 +1,7 @@
 # What rules need to know of dvc.yaml: files, parameters, commands. Nothing about stages stands here.
 import fcntl
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ def outs(stage):
 
 
 def key(stage):
-    """The small file that changes when a stage's command or parameters do."""
+    """The small file that changes when a stage's declaration, parameters, code or word lists do."""
     return f".snakemake/keys/{graph.stages[stage].wildcard_name()}.json"
 
 
@@ -45,9 +46,8 @@ def repro(stage):
     inputs = " ".join(made_inputs(stage))
     restore = f"dvc --wait-for-lock checkout --force {inputs} && " if inputs else ""
     job = f"{restore}dvc --wait-for-lock repro --single-item {graph.stages[stage].wildcard_name()}"
-    return f": > {{log}}; ({job}) 2>&1 >> {{log}} | tee -a {{log}}".replace("{", "{wildcards.").replace(
-        "{wildcards.log}", "{log}"
-    )
+    in_wildcards = job.replace("{", "{wildcards.")
+    return f": > {{log}}; ({in_wildcards}) 2>&1 >> {{log}} | tee -a {{log}}"
 
 
 def message_of(stage):
@@ -102,6 +102,18 @@ def wait_for_jobs_left_behind():
         logger.info(f"Jobs of a killed run are still at work; waiting for processes {', '.join(map(str, left))}.")
     while jobs_left_behind():
         time.sleep(0.5)
+    # DVC takes a killed process that nobody has reaped yet for a living one, and its locks for held.
+    locks = Path(".dvc/tmp/rwlock")
+    holders = set(map(int, re.findall(r'"pid": (\d+)', locks.read_text()))) if locks.exists() else set()
+    if holders and not any(is_alive(pid) for pid in holders):
+        locks.unlink()
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def set_aside_abandoned():

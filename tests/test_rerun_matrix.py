@@ -28,6 +28,23 @@ class Project:
         call(self.folder, *(command or ("snakemake", "--cores", "2")), RAN=str(self.log), **variables)
         return sorted(self.log.read_text().split())
 
+    def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen:
+        """Start snakemake in a process group of its own; return once a command whose output has `until` is running."""
+        self.log.write_text("")
+        process = subprocess.Popen(
+            ["snakemake", "--cores", "2"],
+            cwd=self.folder,
+            env={**environment(), "RAN": str(self.log), "SECONDS_OF_WORK": str(seconds_of_work)},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while until not in self.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return process
+
     def set(self, section: str, **values: object) -> None:
         """Change parameters."""
         path = self.folder / "params.yaml"
@@ -160,19 +177,7 @@ def test_a_clone_reuses_what_was_pushed(tmp_path):
 def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
     """SIGKILL in the middle of the caches; the same command again completes, with a clean status."""
     project = Project(tmp_path / "tiny")
-    project.log.write_text("")
-    process = subprocess.Popen(
-        ["snakemake", "--cores", "2"],
-        cwd=project.folder,
-        env={**environment(), "RAN": str(project.log), "SECONDS_OF_WORK": "3"},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while "cache" not in project.log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    process = project.begin(until="cache", seconds_of_work=3)
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
     process.wait()
     project.ran()
@@ -185,18 +190,7 @@ def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
 def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
     """It would delete outputs that the first one reads; the word is clear and the first one is not disturbed."""
     project = Project(tmp_path / "tiny")
-    project.log.write_text("")
-    first = subprocess.Popen(
-        ["snakemake", "--cores", "2"],
-        cwd=project.folder,
-        env={**environment(), "RAN": str(project.log), "SECONDS_OF_WORK": "2"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not project.log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    first = project.begin(until="model", seconds_of_work=2)
     said = call(project.folder, "snakemake", "--cores", "2", check=False, RAN=str(project.log))
     assert "another snakemake run is at work in this folder" in said
     assert first.wait(timeout=120) == 0
