@@ -77,6 +77,44 @@ rule circuit:
         repro("circuit")
 
 
+rule edges:
+    input:
+        deps("edges"),
+        key("edges"),
+    output:
+        outs("edges"),
+    log:
+        log_of("edges"),
+    benchmark:
+        benchmark_of("edges")
+    threads: threads_of("edges")
+    resources:
+        gpu=gpu_of("edges"),
+    message:
+        message_of("edges")
+    shell:
+        repro("edges")
+
+
+rule stability:
+    input:
+        deps("stability"),
+        key("stability"),
+    output:
+        outs("stability"),
+    log:
+        log_of("stability"),
+    benchmark:
+        benchmark_of("stability")
+    threads: threads_of("stability")
+    resources:
+        gpu=gpu_of("stability"),
+    message:
+        message_of("stability")
+    shell:
+        repro("stability")
+
+
 rule mlps:
     input:
         deps("mlps"),

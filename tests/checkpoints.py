@@ -74,8 +74,10 @@ def random_model(name: str, seed: int = 0) -> PreTrainedModel:
     return model.eval().requires_grad_(requires_grad=False)
 
 
-def random_prompts(number: int = 7, length: int = 6, seed: int = 1) -> PromptTensors:
-    """Return prompts of random tokens with random answers and distractors."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(0, VOCABULARY, (number, length + 2), generator=generator)
-    return PromptTensors(ids[:, :length], ids[:, length], ids[:, length + 1])
+def random_prompts(number: int = 7, length: int = 6, seed: int = 1, corrupted_seed: int = 2) -> PromptTensors:
+    """Return prompts of random tokens with random answers, distractors and corrupted partners."""
+    ids, corrupted = (
+        torch.randint(0, VOCABULARY, (number, length + 2), generator=torch.Generator().manual_seed(chosen))
+        for chosen in (seed, corrupted_seed)
+    )
+    return PromptTensors(ids[:, :length], ids[:, length], ids[:, length + 1], corrupted[:, :length])

@@ -6,7 +6,7 @@ import torch
 from checkpoints import random_model, random_prompts
 from scipy.linalg import svd
 
-from distilled_circuits.circuits.ablation import mean_activations
+from distilled_circuits.circuits.ablation import constant, mean_activations
 from distilled_circuits.circuits.influence import influence_sweep
 from distilled_circuits.comparison.alignment import (
     ModelRecord,
@@ -23,7 +23,7 @@ from distilled_circuits.comparison.mlps import (
     scatter_coordinates,
     token_cosine,
 )
-from distilled_circuits.comparison.noise import noise_edits
+from distilled_circuits.comparison.noise import added, noise_shifts
 from distilled_circuits.comparison.scores import influence_scores, mean_clipped_drop, retained_percent
 from distilled_circuits.comparison.summary import circuit_summary, contrasts, distillation_summary, noise_summary
 from distilled_circuits.lens.hooks import HookLens
@@ -32,11 +32,11 @@ from distilled_circuits.stages.noise import noise_levels
 PROMPTS, CORRUPTED = random_prompts(9), random_prompts(9, seed=2).ids
 
 
-def record(lens: HookLens, edits=()) -> ModelRecord:
+def record(lens: HookLens, shifts=None) -> ModelRecord:
     """Return what alignment reads of a model, computed on random prompts."""
     layers = range(lens.dimensions.layers)
-    sweep = influence_sweep(lens, PROMPTS, mean_activations(lens, CORRUPTED, 64), 64, edits)
-    _, cache = lens.cache(PROMPTS.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], edits)
+    sweep = influence_sweep(lens, PROMPTS, constant(mean_activations(lens, CORRUPTED, 64)), 64, shifts=shifts)
+    _, cache = lens.cache(PROMPTS.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], added(shifts or {}))
     return ModelRecord(
         sweep.unablated.numpy(),
         sweep.ablated.numpy(),
@@ -195,7 +195,7 @@ def test_mean_drop_is_clipped_to_percent():
 def test_noise_of_level_zero_changes_nothing(student):
     """The record at level 0 is the unnoised one, bit for bit."""
     lens = HookLens(random_model("gpt2", seed=5))
-    again = record(lens, noise_edits(lens, "components", 0.0, 9, 6, seed=1))
+    again = record(lens, noise_shifts(lens, "components", 0.0, 9, 6, seed=1))
     for name in ("unablated", "ablated", "z", "mlp_out"):
         assert np.array_equal(getattr(again, name), getattr(student, name))
 
@@ -204,16 +204,16 @@ def test_noise_of_level_zero_changes_nothing(student):
 def test_noise_has_the_stated_deviation_and_is_shared_by_ablated_runs(site):
     """What a sweep under noise says of a component is what a run with noise and that ablation alone says."""
     lens = HookLens(random_model("gpt2"))
-    edits = noise_edits(lens, site, 0.7, 9, 6, seed=1)
-    first_site = edits[0][0]
+    shifts = noise_shifts(lens, site, 0.7, 9, 6, seed=1)
+    first_site = next(iter(shifts))
     _, clean = lens.cache(PROMPTS.ids, [first_site])
-    _, noised = lens.cache(PROMPTS.ids, [first_site], edits[:1])
+    _, noised = lens.cache(PROMPTS.ids, [first_site], added(shifts)[:1])
     assert (noised[first_site] - clean[first_site]).std().item() == pytest.approx(0.7, rel=0.1)
     means = mean_activations(lens, CORRUPTED, 64)
-    stacked, alone, cut = (influence_sweep(lens, PROMPTS, means, size, edits) for size in (64, 9, 1))
+    stacked, alone, cut = (influence_sweep(lens, PROMPTS, constant(means), size, shifts=shifts) for size in (64, 9, 1))
     assert torch.allclose(stacked.ablated, alone.ablated, atol=1e-4)
     assert torch.allclose(stacked.ablated, cut.ablated, atol=1e-4)
-    zeroed = [*edits, (("mlp_out", 2), lambda _: means.mlp_out[2].expand(9, -1, -1))]
+    zeroed = [*added(shifts), (("mlp_out", 2), lambda _: means.mlp_out[2].expand(9, -1, -1))]
     logits = lens.run(PROMPTS.ids, zeroed)
     rows = torch.arange(9)
     expected = logits[rows, PROMPTS.answers] - logits[rows, PROMPTS.distractors]

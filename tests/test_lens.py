@@ -7,6 +7,7 @@ import torch
 from checkpoints import VOCABULARY, random_model
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -110,13 +111,63 @@ def test_heads_write_z_times_their_output_weights(any_model):
     assert torch.allclose(written + zeroed["attn_out", 1], cache["attn_out", 1], atol=1e-4)
 
 
-def test_projections_are_what_the_block_computes(any_model):
-    """q, k, v and the MLP's output, computed from the stream, are those of a run."""
+def test_every_part_of_a_block_is_what_the_model_computes(any_model):
+    """q, k, v, z, attention, MLP and both streams, computed from the stream, are those of a run; of some heads too."""
     lens = HookLens(any_model)
-    _, cache = lens.cache(IDS, [(site, 1) for site in ("resid_pre", "resid_mid", "q", "k", "v", "mlp_out")])
+    blocks = Blocks(lens)
+    names = ("resid_pre", "q", "k", "v", "z", "attn_out", "resid_mid", "mlp_out", "resid_post")
+    logits, cache = lens.cache(IDS, [(site, 1) for site in names] + [("resid_post", 2)])
+    resid = cache["resid_pre", 1]
     for which in "qkv":
-        assert torch.allclose(lens.project(1, which, cache["resid_pre", 1]), cache[which, 1], atol=1e-5)
-    assert torch.allclose(lens.mlp(1, cache["resid_mid", 1]), cache["mlp_out", 1], atol=1e-5)
+        found = blocks.project(1, which, blocks.attention_input(1, resid))
+        assert torch.allclose(found, cache[which, 1], atol=1e-5)
+        assert torch.allclose(
+            blocks.project(1, which, blocks.attention_input(1, resid), [1]), found[:, :, 1:2], atol=1e-5
+        )
+    z = blocks.heads(1, resid)
+    assert torch.allclose(z, cache["z", 1], atol=1e-5)
+    assert torch.allclose(blocks.heads(1, resid, [4, 1]), z[:, :, [4, 1]], atol=1e-5)
+    assert torch.allclose(blocks.heads(1, resid, [2, 3], last=True), z[:, -1:, [2, 3]], atol=1e-5)
+    attention = blocks.head_output(1, z) + blocks.attention_bias(1)
+    assert torch.allclose(attention, cache["attn_out", 1], atol=1e-5)
+    parts = blocks.head_output(1, z[:, :, [0, 2]], [0, 2]) + blocks.head_output(1, z[:, :, [1, 3, 4]], [1, 3, 4])
+    others = range(5, lens.dimensions.heads)
+    parts = parts + blocks.head_output(1, z[:, :, list(others)], others)
+    assert torch.allclose(parts + blocks.attention_bias(1), attention, atol=1e-5)
+    mid = blocks.add_attention(1, resid, attention)
+    assert torch.allclose(mid, cache["resid_mid", 1], atol=1e-5)
+    assert torch.allclose(blocks.mlp(1, mid), cache["mlp_out", 1], atol=1e-5)
+    assert torch.allclose(blocks.add_mlp(1, mid, blocks.mlp(1, mid)), cache["resid_post", 1], atol=1e-5)
+    assert torch.allclose(blocks.unembedding(blocks.final(cache["resid_post", 2]))[:, -1], logits, atol=1e-5)
+
+
+def test_streams_may_have_more_axes_in_front(any_model):
+    """Stacked copies of the prompts are computed as each copy alone."""
+    lens = HookLens(any_model)
+    blocks = Blocks(lens)
+    stacked = torch.stack([lens.embed(IDS), lens.embed(IDS.flip(0))])
+    assert torch.allclose(blocks.heads(0, stacked)[1], blocks.heads(0, stacked[1]), atol=1e-5)
+    assert torch.allclose(blocks.mlp(0, stacked)[1], blocks.mlp(0, stacked[1]), atol=1e-5)
+
+
+def test_the_embedding_is_what_the_first_block_reads(any_model):
+    """Computed without running a block."""
+    lens = HookLens(any_model)
+    _, cache = lens.cache(IDS, [("resid_pre", 0)])
+    assert torch.equal(lens.embed(IDS), cache["resid_pre", 0])
+    assert torch.equal(lens.logits(IDS), HookLens(any_model).logits(IDS))
+
+
+def test_self_check_notices_blocks_that_compute_something_else(gpt2):
+    """A model whose attention is scaled in a way of its own is refused, not swept wrongly."""
+    gpt2.transformer.h[1].attn.scaling = torch.tensor(0.3)
+    lens = HookLens(gpt2)
+    assert max(self_check(lens).values()) < 1e-4  # the scale is read from the module
+    gpt2.config.reorder_and_upcast_attn = True
+    gpt2.transformer.h[1].mlp.register_forward_hook(lambda _m, _a, out: out)
+    gpt2.transformer.h[1].attn.register_forward_hook(lambda _m, _a, out: (out[0] * 2, out[1]))
+    with pytest.raises(UserError, match="blocks"):
+        self_check(HookLens(gpt2))
 
 
 def test_component_names_round_trip():

@@ -48,7 +48,7 @@ def test_the_committed_file_is_valid():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("circuit.treshold", 0.2, "circuit.treshold: unknown key, allowed: threshold, batch_size"),
+        ("circuit.treshold", 0.2, "circuit.treshold: unknown key, allowed: source, ablation, means, threshold, "),
         ("nonsense", 1, "nonsense: unknown key, allowed: pairs, tasks, device"),
         ("circuit.threshold", 1.5, "circuit.threshold: found 1.5, allowed: a number between 0 and 1, both excluded"),
         ("circuit.threshold", "much", "circuit.threshold: found 'much', allowed: a number between 0 and 1"),
@@ -64,7 +64,7 @@ def test_the_committed_file_is_valid():
         ("activations.sites", ["z", "pattern"], "activations: sites is ['z', 'pattern'], allowed: a list that has"),
         ("noise.prompts", 999, "noise.prompts is 999, allowed: at most prompts.number (384)"),
         ("mlps.directions", 200, "mlps.directions is 200, allowed: at most the models' width (128)"),
-        ("circuit", 3, "circuit: found 3, allowed: keys with values: threshold, batch_size"),
+        ("circuit", 3, "circuit: found 3, allowed: keys with values: source, ablation, means, threshold, "),
         ("models.mini.teacher.learning_rate", "1e-3", "models.mini.teacher.learning_rate: found '1e-3', allowed"),
         ("models.mini.teacher.learning_rate", float("inf"), "models.mini.teacher.learning_rate: found inf, allowed: a"),
         ("distillation.task", "facts", "distillation.task: found 'facts', allowed: 'numerals', 'words' or 'ioi'"),

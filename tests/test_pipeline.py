@@ -24,7 +24,7 @@ def finished(tmp_path_factory) -> Path:
 def artifacts(folder: Path) -> list[Path]:
     """Return all HDF5 and JSON artifacts of a run."""
     own = [p for p in (folder / "results").rglob("*") if p.suffix == ".h5" or p.name.endswith("model.json")]
-    names = ("prompts.json", "circuit.json", "alignment.json", "mapping.json", "comparison.json")
+    names = ("prompts.json", "circuit.json", "circuit_teacher.json", "circuit_student.json", "stability.json", "alignment.json", "mapping.json", "comparison.json")
     return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
 
 
@@ -46,7 +46,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    assert len(found) == 3 + 2 * 6 + 1 + 1 + 6 + 1
+    assert len(found) == 3 + 2 * 11 + 1 + 1 + 6 + 1
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -93,7 +93,7 @@ def test_the_report_is_self_contained_and_complete(finished):
     page = (finished / "results/report.html").read_text()
     assert not re.search(r'(src|href)="(?!#|data:|https://arxiv\.org)', page)
     assert "These models are not GPT-2" in page
-    assert page.count("<img") == 1 + 2 * 5 + 1 + 2
+    assert page.count("<img") == 1 + 2 * 8 + 1 + 2
     for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
@@ -135,4 +135,4 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     planned = call(finished, "snakemake", "--dry-run")
     path.write_text(before)
     jobs = set(re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE)) - {"total", "all"}
-    assert jobs == {"circuit", "comparison", "report"}, said
+    assert jobs == {"circuit", "edges", "stability", "comparison", "report"}, said

@@ -125,19 +125,56 @@ class Activations(Section):
         return self
 
 
+Ablation = Literal["corrupted_mean", "clean_mean", "zero", "resample"]
+
+
 class Influence(Section):
     """Single-component ablation."""
 
-    ablation: Literal["corrupted_mean"]
+    ablation: Ablation
     engine: Literal["hooks", "bridge"]
-    batch_size: Count
+    dtype: Literal["float32", "bfloat16"]
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"], Field(description="a whole number of at least 1, or auto")
+    ]
 
 
 class Circuit(Section):
-    """Iterative node pruning."""
+    """Iterative node pruning, and what circuits are judged by."""
 
+    source: Literal["pruned", "imported"]
+    ablation: Ablation
+    means: Literal["independent", "nested"]
     threshold: Share
+    thresholds: Annotated[list[Share], Distinct, Field(min_length=1, description="a list of numbers in (0, 1)")]
+    random_draws: Count
+    curve_points: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    seed: Index
     batch_size: Count
+
+    @model_validator(mode="after")
+    def _nested_means_are_of_corrupted_prompts(self) -> Circuit:
+        if self.means == "nested" and self.ablation != "corrupted_mean":
+            raise ValueError(f"means is nested, allowed: independent where ablation is {self.ablation}")
+        return self
+
+
+class Edges(Section):
+    """Path patching between the nodes of a circuit."""
+
+    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    threshold: Share
+    relative_to: Literal["circuit", "full"]
+    exact_share: Portion
+
+
+class Stability(Section):
+    """Circuits on resampled prompts."""
+
+    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    resamples: Count
+    edge_resamples: Count
+    seed: Index
 
 
 class Mlps(Section):
@@ -238,6 +275,8 @@ class Params(Section):
     activations: Activations
     influence: Influence
     circuit: Circuit
+    edges: Edges
+    stability: Stability
     mlps: Mlps
     alignment: Alignment
     noise: Noise
@@ -256,10 +295,10 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
-        if self.noise.prompts > self.prompts.number:
-            raise ValueError(
-                f"noise.prompts is {self.noise.prompts}, allowed: at most prompts.number ({self.prompts.number})"
-            )
+        for name in ("noise", "edges", "stability"):
+            asked = getattr(self, name).prompts
+            if asked > self.prompts.number:
+                raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")
         width = min(self.models[pair].teacher.width for pair in self.pairs)
         if self.mlps.directions > width:
             raise ValueError(f"mlps.directions is {self.mlps.directions}, allowed: at most the models' width ({width})")

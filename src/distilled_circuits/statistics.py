@@ -23,7 +23,12 @@ def percentile_interval(samples: Array) -> tuple[float, float]:
 
 def mean_interval(values: Array, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean over its values."""
-    return percentile_interval(values[rng.integers(len(values), size=(resamples, len(values)))].mean(1))
+    return percentile_interval(resampled_means(values, resamples, rng))
+
+
+def resampled_means(values: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """Return the mean (resample,) of as many values as there are, drawn with repetition."""
+    return values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:

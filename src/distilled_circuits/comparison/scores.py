@@ -5,19 +5,51 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distilled_circuits.statistics import mean_interval
+from distilled_circuits.statistics import resampled_means
 
 Array = NDArray[np.floating]
 
 
-def influence_scores(unablated: Array, ablated: Array) -> Array:
-    """Return influence scores in [0, 1], one a component (DC eq. 5, "clamp_max").
+SCORES = {
+    "clamp_max": "the drop clamped at zero, over the largest drop (DC eq. 5)",
+    "abs_l1": "the absolute change, over the sum of all absolute changes (the released code)",
+    "abs_max": "the absolute change, over the largest absolute change",
+    "l2": "the change with its sign, over the root of the sum of squares",
+}
+"""Influence scores by name; all are made from the mean drop of the logit difference."""
+SMALLEST_BASELINE = 0.01
+"""A mean logit difference (in logits) below which shares of it mean nothing: the odds differ by less than 1 %."""
 
-    `unablated` (..., prompt) and `ablated` (..., component, prompt) are logit differences. The drop of the mean is
-    clamped at zero and divided by the largest drop; all scores are zero when no component's ablation costs anything.
+
+def baseline_problem(unablated: Array) -> str | None:
+    """Say why percentages of a logit difference (prompt,) mean nothing, and what to do; None if they do mean something.
+
+    The mean must stand apart from zero: by two standard errors over prompts, and by SMALLEST_BASELINE logits.
     """
-    drop = np.maximum(unablated.mean(-1)[..., None] - ablated.mean(-1), 0)
-    return scale_to_largest(drop)
+    mean = float(unablated.mean())
+    error = float(unablated.std(ddof=1) / np.sqrt(len(unablated))) if len(unablated) > 1 else 0.0
+    if abs(mean) >= SMALLEST_BASELINE and abs(mean) > 2 * error:
+        return None
+    return (
+        f"the mean logit difference of the unablated model is {mean:.3g} with a standard error of {error:.2g}, too "
+        "near zero for shares of it to mean anything; take a task that the model can do, or raise prompts.number"
+    )
+
+
+def influence_scores(unablated: Array, ablated: Array, kind: str = "clamp_max") -> Array:
+    """Return influence scores (..., component) of a kind (see SCORES), from stored logit differences alone.
+
+    `unablated` is (..., prompt), `ablated` (..., component, prompt). All scores of a row are zero when no ablation
+    changes anything (for clamp_max: when none costs anything).
+    """
+    drop = unablated.mean(-1)[..., None] - ablated.mean(-1)
+    if kind == "clamp_max":
+        return scale_to_largest(np.maximum(drop, 0))
+    if kind == "abs_max":
+        return scale_to_largest(np.abs(drop))
+    size = {"abs_l1": np.abs(drop).sum(-1, keepdims=True), "l2": np.linalg.norm(drop, axis=-1, keepdims=True)}[kind]
+    values = np.abs(drop) if kind == "abs_l1" else drop
+    return np.divide(values, size, out=np.zeros_like(values), where=size > 0)
 
 
 def scale_to_largest(drop: Array) -> Array:
@@ -34,10 +66,17 @@ def retained_percent(unablated: Array, ablated: Array) -> Array:
     return 100 * ablated.mean(-1) / unablated.mean()
 
 
-def mean_clipped_drop(retained: Array, resamples: int, rng: np.random.Generator) -> tuple[float, tuple[float, float]]:
-    """Return the mean drop in percent over components, each clipped to [0, 100], with its 95 % interval (DC Table 2).
+def clipped_drop(retained: Array) -> Array:
+    """Return drops in percent (..., component), each clipped to [0, 100], from what is retained (DC Table 2)."""
+    return np.clip(100 - retained, 0, 100)
 
-    The interval is the paper's: a percentile bootstrap over *components*, not over prompts.
-    """
-    drop = np.clip(100 - retained, 0, 100)
-    return float(drop.mean()), mean_interval(drop, resamples, rng)
+
+def resampled_components(retained: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """Return the mean clipped drop for each resample of the components: the bootstrap of the paper's Table 2."""
+    return resampled_means(clipped_drop(retained), resamples, rng)
+
+
+def resampled_prompts(unablated: Array, ablated: Array, weights: Array) -> Array:
+    """Return the mean clipped drop for each row of prompt weights (resample, prompt), over all components."""
+    retained = 100 * (weights @ ablated.T) / (weights @ unablated)[:, None]
+    return clipped_drop(retained).mean(1)

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distilled_circuits.comparison.scores import mean_clipped_drop, retained_percent
-from distilled_circuits.statistics import exact_mcnemar, mean_interval
+from distilled_circuits.comparison.scores import (
+    baseline_problem,
+    clipped_drop,
+    resampled_components,
+    resampled_prompts,
+    retained_percent,
+)
+from distilled_circuits.statistics import bootstrap_weights, exact_mcnemar, mean_interval, percentile_interval
 
 Array = NDArray[np.floating]
 
@@ -31,36 +37,49 @@ def logit_difference_summary(
 
 
 def robustness_summary(
-    unablated: dict[str, Array], ablated: dict[str, Array], resamples: int, rng: np.random.Generator
+    unablated: dict[str, Array],
+    ablated: dict[str, Array],
+    parameters: dict[str, int],
+    resamples: int,
+    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return mean clipped drops with intervals over components, and shares of them above 10 and 20 % (DC Table 2)."""
+    """Return mean clipped drops (DC Table 2) and their growth with compression (Appendix L), with two intervals each.
+
+    `interval95` is the paper's, over *components*: would other ones have given the same mean? `interval95_prompts` is
+    over prompts, drawn for both models alike: would other prompts? `why_none` says why there are no percentages.
+    """
+    problems = {model: baseline_problem(unablated[model]) for model in ("teacher", "student")}
+    weights = bootstrap_weights(len(unablated["teacher"]), resamples, rng)
     summary: dict[str, Any] = {}
-    for model in ("teacher", "student"):
+    samples: dict[str, tuple[Array, Array]] = {}
+    for model, problem in problems.items():
+        if problem:
+            summary[model] = {"value": None, "interval95": None, "interval95_prompts": None, "why_none": problem}
+            continue
         retained = retained_percent(unablated[model], ablated[model])
-        drop, interval = mean_clipped_drop(retained, resamples, rng)
+        samples[model] = (
+            resampled_components(retained, resamples, rng),
+            resampled_prompts(unablated[model], ablated[model], weights),
+        )
         above = {f"share_above_{level}": float((100 - retained > level).mean()) for level in (10, 20)}
-        summary[model] = {"value": drop, "interval95": list(interval), **above}
-    summary["difference"] = summary["student"]["value"] - summary["teacher"]["value"]
+        summary[model] = {**_with_two_intervals(float(clipped_drop(retained).mean()), samples[model]), **above}
+        summary[model]["why_none"] = None
+    compression = 1 - parameters["student"] / parameters["teacher"]
+    summary["compression"] = compression
+    summary["difference"] = summary["brittleness"] = None
+    if len(samples) == len(problems):
+        value = summary["student"]["value"] - summary["teacher"]["value"]
+        both = tuple(theirs - ours for ours, theirs in zip(samples["teacher"], samples["student"], strict=True))
+        summary["difference"] = _with_two_intervals(value, both)
+        if compression > 0:
+            per_tenth = 0.1 / compression
+            summary["brittleness"] = _with_two_intervals(value * per_tenth, tuple(part * per_tenth for part in both))
     return summary
 
 
-def circuit_summary(circuit: dict[str, Any]) -> dict[str, Any]:
-    """Return sizes of one model's circuit and what it keeps and what the rest keeps of the logit difference."""
-    full, only, without = (
-        float(np.mean(circuit["logit_difference"][key])) for key in ("full", "only_circuit", "without_circuit")
-    )
-    heads = sum(node.startswith("L") for node in circuit["nodes"])
-    return {
-        "heads": heads,
-        "mlps": len(circuit["nodes"]) - heads,
-        "sweeps": max((decision["sweep"] for decision in circuit["trace"]), default=0),
-        "why_none": circuit["why_none"],
-        "full": full,
-        "only_circuit": only,
-        "without_circuit": without,
-        "only_circuit_percent": None if circuit["why_none"] else 100 * only / full,
-        "without_circuit_percent": None if circuit["why_none"] else 100 * without / full,
-    }
+def _with_two_intervals(value: float, samples: tuple[Array, ...]) -> dict[str, Any]:
+    components, prompts = (list(percentile_interval(part)) for part in samples)
+    return {"value": value, "interval95": components, "interval95_prompts": prompts}
 
 
 def mlp_summary(similarity: Array, token_cosine: Array) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
-from distilled_circuits.circuits.ablation import Means, PromptTensors, ablate
+from distilled_circuits.circuits.ablation import PromptTensors, Values, ablate
 from distilled_circuits.distillation.mapping import HeadImpact, ModelImpacts
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -14,7 +14,7 @@ from distilled_circuits.lens.hooks import HookLens
 
 @torch.no_grad()
 def measure_impacts(
-    lens: HookLens, prompts: PromptTensors, means: Means, advance: Callable[[], None] = lambda: None
+    lens: HookLens, prompts: PromptTensors, means: Values, advance: Callable[[], None] = lambda: None
 ) -> ModelImpacts:
     """Ablate each head alone by its per-position mean, at all positions, and measure what is left."""
     layers = [("resid_pre", layer) for layer in range(lens.dimensions.layers)]
@@ -33,7 +33,7 @@ def measure_impacts(
 
 @torch.no_grad()
 def correct_answers(
-    lens: HookLens, prompts: PromptTensors, means: Means, circuit: Collection[Component] | None = None
+    lens: HookLens, prompts: PromptTensors, means: Values, circuit: Collection[Component] | None = None
 ) -> torch.Tensor:
     """Return which prompts (prompt,) are answered right, by the model or by its circuit.
 

@@ -20,22 +20,29 @@ class Architecture:
     """Module paths of one `model_type`.
 
     `mlp` and `unembed` are chains of modules: from the stream after attention to the MLP's output, and from the last
-    stream to the logits. `post_ln`: the norms stand after the additions, so that an output is not simply added.
-    `fused_qkv`: one module writes q, k and v side by side. `conv1d`: weights are stored (in, out), not (out, in).
+    stream to the logits. `post_norms`: the norms that stand after the addition of attention and of the MLP, so that an
+    output is not simply added; empty where norms stand before. `fused_qkv`: one module writes q, k and v side by side.
+    `conv1d`: weights are stored (in, out), not (out, in). `rotary`: the module of rotary angles, of the whole model.
     """
 
     model_type: str
     hf_class: str
     causal: bool
-    post_ln: bool
     layers: str
     attention: str
     qkv_norm: str
     mlp: tuple[str, ...]
     taps: dict[str, Tap]
     unembed: tuple[str, ...]
+    post_norms: tuple[str, ...] = ()
     fused_qkv: str | None = None
     conv1d: bool = False
+    rotary: str | None = None
+
+    @property
+    def post_ln(self) -> bool:
+        """Whether the norms stand after the additions."""
+        return bool(self.post_norms)
 
 
 ARCHITECTURES = {
@@ -45,7 +52,6 @@ ARCHITECTURES = {
             "gpt2",
             "GPT2LMHeadModel",
             causal=True,
-            post_ln=False,
             layers="transformer.h",
             attention="attn",
             qkv_norm="ln_1",
@@ -64,7 +70,6 @@ ARCHITECTURES = {
             "llama",
             "LlamaForCausalLM",
             causal=True,
-            post_ln=False,
             layers="model.layers",
             attention="self_attn",
             qkv_norm="input_layernorm",
@@ -79,12 +84,12 @@ ARCHITECTURES = {
                 "mlp_out": Tap("mlp", "out"),
             },
             unembed=("model.norm", "lm_head"),
+            rotary="model.rotary_emb",
         ),
         Architecture(
             "bert",
             "BertForMaskedLM",
             causal=False,
-            post_ln=True,
             layers="bert.encoder.layer",
             attention="attention.self",
             qkv_norm="",
@@ -98,13 +103,13 @@ ARCHITECTURES = {
                 "resid_mid": Tap("attention.output.LayerNorm", "out"),
                 "mlp_out": Tap("output.dense", "out"),
             },
-            unembed=("cls",),
+            unembed=("cls.predictions.transform", "cls.predictions.decoder"),
+            post_norms=("attention.output.LayerNorm", "output.LayerNorm"),
         ),
         Architecture(
             "distilbert",
             "DistilBertForMaskedLM",
             causal=False,
-            post_ln=True,
             layers="distilbert.transformer.layer",
             attention="attention",
             qkv_norm="",
@@ -119,6 +124,7 @@ ARCHITECTURES = {
                 "mlp_out": Tap("ffn", "out"),
             },
             unembed=("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),
+            post_norms=("sa_layer_norm", "output_layer_norm"),
         ),
     )
 }

@@ -36,6 +36,16 @@ class HookLens(Lens):
         with self._skipping(layer):
             return self._forward({"inputs_embeds": resid}, [entry, *above], {})
 
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the stream (prompt, pos, d_model) that the first block reads."""
+        seen: list[torch.Tensor] = []
+        with self._skipping(len(self.blocks)):
+            first = operator.attrgetter(self.architecture.layers)(self.model)[0]
+            hook = first.register_forward_pre_hook(_input_hook(seen.append), with_kwargs=True)
+            self._forward({"input_ids": ids}, [], {})
+            hook.remove()
+        return seen[0]
+
     def _forward(
         self, inputs: dict[str, torch.Tensor], edits: Sequence[Edit], read: dict[Site, torch.Tensor]
     ) -> torch.Tensor:

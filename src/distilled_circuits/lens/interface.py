@@ -98,22 +98,6 @@ class Lens(ABC):
         read = dict.fromkeys(sites, torch.empty(0))
         return self.run(ids, edits, read), read
 
-    def project(self, layer: int, which: str, resid: torch.Tensor) -> torch.Tensor:
-        """Return q, k or v (prompt, pos, head, d_head) as the block would compute it from `resid`."""
-        block = self.blocks[layer]
-        norm = self.architecture.qkv_norm
-        normed = operator.attrgetter(norm)(block)(resid) if norm else resid
-        if self.architecture.fused_qkv:
-            fused = operator.attrgetter(self.architecture.fused_qkv)(block)(normed)
-            flat = fused.chunk(3, dim=-1)["qkv".index(which)]
-        else:
-            flat = operator.attrgetter(self.architecture.taps[which].path)(block)(normed)
-        return flat.unflatten(-1, (-1, self.dimensions.d_head))
-
-    def mlp(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
-        """Return the MLP's output (prompt, pos, d_model) as the block would compute it from its stream `resid_mid`."""
-        return _chain(self.blocks[layer], self.architecture.mlp, resid)
-
     def output_weights(self, layer: int) -> torch.Tensor:
         """Return W_O (head, d_head, d_model): what a head's z is multiplied with before it joins the stream."""
         weight = operator.attrgetter(self.architecture.taps["z"].path)(self.blocks[layer]).weight

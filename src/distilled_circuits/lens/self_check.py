@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.interface import Lens
 
@@ -17,7 +18,8 @@ def self_check(lens: Lens) -> dict[str, float]:
     """Return the largest error of each check; raise UserError that names those above the tolerance.
 
     Checks: the stream adds up, block to block; attention rows sum to one; heads write z W_O and a constant; the
-    read-out equals the logits; an edit changes the logits; a restarted pass equals the full one.
+    read-out equals the logits; an edit changes the logits; a restarted pass equals the full one, and so does one that
+    is put together from the parts of the blocks.
     """
     sizes = lens.dimensions
     tokens = torch.arange(2 * 5, device=lens.device).reshape(2, 5) * 7 % sizes.vocabulary
@@ -45,6 +47,7 @@ def self_check(lens: Lens) -> dict[str, float]:
         errors["restart"] = max(
             _largest(lens.run_from(n, stream[n], without_heads) - edited) for n in range(sizes.layers)
         )
+        errors["blocks"] = _largest(_from_blocks(Blocks(lens), lens.embed(tokens)) - logits)
     wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
     if wrong:
         found = ", ".join(f"{name}: {error:.2g}" for name, error in wrong.items())
@@ -53,6 +56,15 @@ def self_check(lens: Lens) -> dict[str, float]:
             "install the versions in constraints.txt"
         )
     return errors
+
+
+def _from_blocks(blocks: Blocks, resid: torch.Tensor) -> torch.Tensor:
+    """Return logits at the last position of a pass that calls every part of every block by itself."""
+    for layer in range(blocks.dimensions.layers):
+        attention = blocks.head_output(layer, blocks.heads(layer, resid)) + blocks.attention_bias(layer)
+        mid = blocks.add_attention(layer, resid, attention)
+        resid = blocks.add_mlp(layer, mid, blocks.mlp(layer, mid))
+    return blocks.unembedding(blocks.final(resid[:, -1]))
 
 
 def _bias_spread(lens: Lens, layer: int, z: torch.Tensor, attn_out: torch.Tensor) -> float:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from distilled_circuits.errors import UserError
@@ -40,10 +40,15 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.fl
 
     logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = one_kernel_gelu(AutoConfig.from_pretrained(folder, local_files_only=True))
         hf_class = getattr(transformers, architecture_of(config.model_type).hf_class)
         model, report = hf_class.from_pretrained(
-            folder, dtype=dtype, attn_implementation="eager", output_loading_info=True, local_files_only=True
+            folder,
+            config=config,
+            dtype=dtype,
+            attn_implementation="eager",
+            output_loading_info=True,
+            local_files_only=True,
         )
     except (OSError, ValueError) as error:
         first_line = str(error).splitlines()[0]
@@ -54,6 +59,13 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.fl
             keys = ", ".join(wrong[:3])
             raise UserError(f"{folder}: the checkpoint does not fill the model, {kind.replace('_', ' ')}: {keys}")
     return model.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def one_kernel_gelu(config: PretrainedConfig) -> PretrainedConfig:
+    """Give GPT-2's own approximation of GELU as one kernel in place of seven; the same function to rounding."""
+    if getattr(config, "activation_function", None) == "gelu_new":
+        config.activation_function = "gelu_pytorch_tanh"
+    return config
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -9,7 +9,7 @@ FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
 STAND_INS = {"simpleqa": "facts"}
 """Tasks of the papers that another task stands in for here."""
 PAPERS_THRESHOLD = 0.20
-"""Of pruning, where an entry does not name another one."""
+"""Of pruning, for what section 3.1.1 prints."""
 CONDITIONS = {
     ("full", "ce"): "ce_full",
     ("circuit", "ce"): "ce_circuit",
@@ -82,12 +82,19 @@ def _value(value: float) -> dict[str, Any]:
 
 def _robustness(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    return task and {key: task["robustness"][_side(setting)][key] for key in ("value", "interval95")}
+    found = task and task["robustness"][_side(setting)]
+    return {key: found[key] for key in ("value", "interval95")} if found and found["value"] is not None else None
 
 
 def _robustness_gap(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    return task and _value(task["robustness"]["difference"])
+    return task and task["robustness"]["difference"]
+
+
+def _brittleness(_setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    # The paper does it on numerals; the pair is in the setting, the task is not.
+    task = pair["tasks"].get("numerals")
+    return task and task["robustness"]["brittleness"]
 
 
 def _of_logit_difference(part: str) -> Finder:
@@ -105,24 +112,32 @@ def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     return task and {"value": task["alignment"]["score"], "interval95": task["alignment"]["intervals95"]["score"]}
 
 
-def _only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+def _circuit(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
     task = _task(setting, pair)
-    if task is None or setting.get("threshold", PAPERS_THRESHOLD) != pair["circuit_threshold"]:
-        return None
-    percent = task["circuit"][_side(setting)]["only_circuit_percent"]
-    return None if percent is None else _value(percent)
+    found = task and task["circuit"][_side(setting)]
+    return None if not found or found["why_none"] else found
+
+
+def _at_threshold(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    found = _circuit(setting, pair)
+    rows = found["thresholds"] if found else []
+    return next((_value(row["only_circuit_percent"]) for row in rows if row["threshold"] == setting["threshold"]), None)
 
 
 def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-    kept = _only_circuit(setting, pair)
-    return kept and _value(100 - kept["value"])
+    found = _circuit(setting, pair)
+    if not found or pair["circuit_threshold"] != PAPERS_THRESHOLD:
+        return None
+    percent = found["only_circuit"]["percent"]
+    low, high = percent["interval95"]
+    return {"value": 100 - percent["value"], "interval95": [100 - high, 100 - low]}
 
 
 def _without_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-    task = _task(setting, pair)
-    if task is None or pair["circuit_threshold"] != PAPERS_THRESHOLD:
+    found = _circuit(setting, pair)
+    if not found or pair["circuit_threshold"] != PAPERS_THRESHOLD:
         return None
-    return _value(task["circuit"][_side(setting)]["without_circuit"])
+    return {key: found["without_circuit"][key] for key in ("value", "interval95")}
 
 
 def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
@@ -153,7 +168,8 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Table 5", "alignment"): _alignment,
     (FIRST_PAPER, "3.1.1", "loss keeping only the circuit, percent"): _loss_of_only_circuit,
     (FIRST_PAPER, "3.1.1", "logit difference with the circuit ablated"): _without_circuit,
-    (FIRST_PAPER, "Appendix N", "logit difference retained by the circuit alone, percent"): _only_circuit,
+    (FIRST_PAPER, "Appendix N", "logit difference retained by the circuit alone, percent"): _at_threshold,
+    (FIRST_PAPER, "Appendix L", "brittleness, percentage points per 0.1 compression"): _brittleness,
     (FIRST_PAPER, "4.2.1", "alignment plateau under noise"): _plateau,
     (SECOND_PAPER, "Table 1", "accuracy"): _distilled("accuracy"),
     (SECOND_PAPER, "Table 1", "circuit accuracy"): _distilled("circuit_accuracy"),

@@ -15,7 +15,7 @@ from distilled_circuits.lens.interface import Dimensions, Lens
 from distilled_circuits.lens.self_check import self_check
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors, to_numpy
+from distilled_circuits.stages.inputs import prompt_tensors, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -23,8 +23,8 @@ def run(job: Job) -> None:
     """Write activations on the clean prompts, and means over the corrupted ones, of teacher and student."""
     settings = job.param("activations")
     device = choose_device(job.param("device"))
-    ids = prompt_tensors(job.input("prompts"), device).ids
-    corrupted = corrupted_ids(job.input("prompts"), device)
+    prompts = prompt_tensors(job.input("prompts"), device)
+    ids = prompts.ids
     lenses = {name: BridgeLens(load_model(job.input(name), device)) for name in MODELS}
     for lens in lenses.values():
         self_check(lens)
@@ -38,9 +38,9 @@ def run(job: Job) -> None:
     provenance = job.provenance("activations/1", device=device)
     with write_hdf5(path, provenance) as file, track(2 * len(ids), f"{job.name} prompts") as progress:
         for name, lens in lenses.items():
-            means = mean_activations(lens, corrupted, settings.batch_size)
-            file.put(f"{name}/corrupted_mean/z", to_numpy(means.z), ("layer", "pos", "head", "d_head"))
-            file.put(f"{name}/corrupted_mean/mlp_out", to_numpy(means.mlp_out), ("layer", "pos", "d_model"))
+            means = mean_activations(lens, prompts.corrupted, settings.batch_size)
+            file.put(f"{name}/corrupted_mean/z", to_numpy(means.z[:, 0]), ("layer", "pos", "head", "d_head"))
+            file.put(f"{name}/corrupted_mean/mlp_out", to_numpy(means.mlp_out[:, 0]), ("layer", "pos", "d_model"))
             weights = torch.stack([lens.output_weights(layer) for layer in range(lens.dimensions.layers)])
             file.put(f"{name}/output_weights", to_numpy(weights), ("layer", "head", "d_head", "d_model"))
             _stream(file, name, lens, ids, settings, progress.advance)

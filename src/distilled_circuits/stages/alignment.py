@@ -20,7 +20,7 @@ def run(job: Job) -> None:
     names = {}
     for model in MODELS:
         components, unablated, ablated = read_arrays(
-            job.input("influence"), "influence/1", [f"{model}/{key}" for key in ("components", "unablated", "ablated")]
+            job.input("influence"), "influence/2", [f"{model}/{key}" for key in ("components", "unablated", "ablated")]
         )
         z, weights, mlp_out = read_arrays(
             job.input("activations"), "activations/1", [f"{model}/{key}" for key in ("z", "output_weights", "mlp_out")]

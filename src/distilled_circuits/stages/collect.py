@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.artifacts import open_hdf5, read_json, read_plain_json
+from distilled_circuits.artifacts import count_parameters, open_hdf5, read_json, read_plain_json
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -31,6 +31,9 @@ class TaskResults:
     prompts: list[dict[str, Any]]
     influence: dict[str, Influence]
     circuit: dict[str, Any]
+    evaluation: dict[str, dict[str, np.ndarray]]
+    edges: dict[str, dict[str, np.ndarray]]
+    stability: dict[str, Any]
     mlps: dict[str, np.ndarray]
     alignment: dict[str, Any]
     noise: dict[str, np.ndarray] | None
@@ -43,6 +46,7 @@ class PairResults:
     pair: str
     models: dict[str, dict[str, Any]]
     configs: dict[str, dict[str, Any]]
+    parameters: dict[str, int]
     tasks: list[TaskResults]
     mapping: dict[str, Any]
     distillations: list[dict[str, Any]]
@@ -58,6 +62,7 @@ def collect(job: Job) -> Iterator[PairResults]:
         yield PairResults(
             pair=pair,
             models={name: read_json(place / name / "model.json", "model/1") for name in names},
+            parameters={name: count_parameters(place / name) for name in names},
             configs={name: read_plain_json(place / name / "config.json") for name in names},
             tasks=[_task(place / task, task, task in job.param("noise.tasks")) for task in job.param("tasks")],
             mapping=read_json(place / "distillation/mapping.json", "mapping/1"),
@@ -67,7 +72,7 @@ def collect(job: Job) -> Iterator[PairResults]:
 
 def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
     prompts = read_json(place / "prompts.json", "prompts/1")
-    influence = _arrays(place / "influence.h5", "influence/1")
+    influence = _arrays(place / "influence.h5", "influence/2")
     return TaskResults(
         task=task,
         title=prompts["title"],
@@ -78,11 +83,22 @@ def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
             )
             for name in MODELS
         },
-        circuit=read_json(place / "circuit.json", "circuit/1"),
+        circuit=read_json(place / "circuit.json", "circuit/2"),
+        evaluation=_by_model(_arrays(place / "evaluation.h5", "evaluation/1")),
+        edges=_by_model(_arrays(place / "edges.h5", "edges/1")),
+        stability=read_json(place / "stability.json", "stability/1"),
         mlps=_arrays(place / "mlps.h5", "mlps/1"),
         alignment=read_json(place / "alignment.json", "alignment/1"),
         noise=_arrays(place / "noise.h5", "noise/1") if has_noise else None,
     )
+
+
+def _by_model(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return arrays named `teacher/x` as those of each model."""
+    return {
+        model: {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith(f"{model}/")}
+        for model in MODELS
+    }
 
 
 def _arrays(path: Path, schema: str) -> dict[str, np.ndarray]:

@@ -12,9 +12,9 @@ import pandas as pd
 import yaml
 
 from distilled_circuits.artifacts import read_plain_json, write_json, write_text
-from distilled_circuits.comparison.scores import retained_percent
+from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
+from distilled_circuits.comparison.scores import SCORES, influence_scores, retained_percent
 from distilled_circuits.comparison.summary import (
-    circuit_summary,
     contrasts,
     distillation_summary,
     logit_difference_summary,
@@ -42,9 +42,8 @@ def run(job: Job) -> None:
     settings = job.param("comparison")
     results = list(collect(job))
     published = read_plain_json(job.input("published_numbers"))
-    threshold = job.param("circuit.threshold")
     with track(sum(len(result.tasks) for result in results), f"{job.name} tasks") as progress:
-        pairs = {result.pair: _pair(result, threshold, settings, progress.advance) for result in results}
+        pairs = {result.pair: _pair(result, job, progress.advance) for result in results}
     rows = {name: register(published, pair) for name, pair in pairs.items()}
     provenance = job.provenance("comparison/1", seeds={"bootstrap": settings.seed})
     write_json(job.output("comparison"), provenance, {"pairs": pairs, "register": rows})
@@ -54,17 +53,19 @@ def run(job: Job) -> None:
     _write_csv(job.output("influence"), _influence_table(results))
 
 
-def _pair(result: PairResults, threshold: float, settings: Any, advance: Callable[[], None]) -> dict[str, Any]:
+def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[str, Any]:
     first = result.distillations[0]
     tasks = {}
     for task in result.tasks:
         # A generator for each task: its intervals do not depend on which other tasks are run.
-        tasks[task.task] = _task(task, settings.resamples, np.random.default_rng(settings.seed))
+        tasks[task.task] = _task(task, result.parameters, job)
         advance()
     return {
         "pair": result.pair,
         "trained_here": all(model["origin"] != "hub" for model in result.models.values()),
-        "circuit_threshold": threshold,
+        "circuit_threshold": job.param("circuit.threshold"),
+        "edge_threshold": job.param("edges.threshold"),
+        "edges_relative_to": job.param("edges.relative_to"),
         "models": {name: _model(result, name) for name in (*MODELS, "base")},
         "tasks": tasks,
         "distillation": {
@@ -90,12 +91,16 @@ def _model(result: PairResults, name: str) -> dict[str, Any]:
         "heads": config["n_head"],
         "width": config["n_embd"],
         "origin": result.models[name]["origin"],
+        "parameters": result.parameters[name],
         "steps": training[-1]["step"],
         "accuracy": training[-1]["accuracy"],
     }
 
 
-def _task(task: TaskResults, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
+def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, Any]:
+    settings = job.param("comparison")
+    rng, resamples = np.random.default_rng(settings.seed), settings.resamples
+    threshold, relative_to = job.param("circuit.threshold"), job.param("edges.relative_to")
     unablated = {name: task.influence[name].unablated.astype(float) for name in MODELS}
     ablated = {name: task.influence[name].ablated.astype(float) for name in MODELS}
     alignment = {key: value for key, value in task.alignment.items() if key not in ("provenance", "matches")}
@@ -103,8 +108,12 @@ def _task(task: TaskResults, resamples: int, rng: np.random.Generator) -> dict[s
         "title": task.title,
         "prompts": len(task.prompts),
         "logit_difference": logit_difference_summary(unablated["teacher"], unablated["student"], resamples, rng),
-        "robustness": robustness_summary(unablated, ablated, resamples, rng),
-        "circuit": {name: circuit_summary(task.circuit[name]) for name in MODELS},
+        "robustness": robustness_summary(unablated, ablated, parameters, resamples, rng),
+        "circuit": {
+            name: circuit_summary(task.circuit[name], task.evaluation[name], resamples, rng) for name in MODELS
+        },
+        "edges": {name: edge_summary(task.edges[name], threshold, relative_to, resamples, rng) for name in MODELS},
+        "stability": {name: stability_summary(task.stability[name]) for name in MODELS},
         "mlps": mlp_summary(task.mlps["similarity"], task.mlps["token_cosine"]),
         "alignment": alignment,
         "noise": noise_summary(task.noise["level"], task.noise["score"]) if task.noise else None,
@@ -121,6 +130,7 @@ def _metrics(pairs: dict[str, Any]) -> str:
                 "logit_difference": {m: values["logit_difference"][m]["value"] for m in MODELS},
                 "mean_drop_percent": {m: values["robustness"][m]["value"] for m in MODELS},
                 "circuit_nodes": {m: values["circuit"][m]["heads"] + values["circuit"][m]["mlps"] for m in MODELS},
+                "circuit_edges": {m: values["edges"][m]["kept"] for m in MODELS},
             }
             for task, values in pair["tasks"].items()
         }
@@ -157,17 +167,17 @@ def _training_table(results: list[PairResults]) -> pd.DataFrame:
 
 
 def _influence_table(results: list[PairResults]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"pair": result.pair, "task": task.task, "model": name, "component": component, "retained_percent": retained}
-        for result in results
-        for task in result.tasks
-        for name in MODELS
-        for component, retained in zip(
-            task.influence[name].components,
-            retained_percent(task.influence[name].unablated, task.influence[name].ablated),
-            strict=True,
-        )
-    )
+    """Return each component's retained percent and all its influence scores, from stored logit differences."""
+    tables = []
+    for result in results:
+        for task in result.tasks:
+            for name in MODELS:
+                found = task.influence[name]
+                values = (found.unablated.astype(float), found.ablated.astype(float))
+                columns = {"pair": result.pair, "task": task.task, "model": name, "component": found.components}
+                scores = {kind: influence_scores(*values, kind) for kind in SCORES}
+                tables.append(pd.DataFrame({**columns, "retained_percent": retained_percent(*values), **scores}))
+    return pd.concat(tables)
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -2,32 +2,69 @@
 
 from __future__ import annotations
 
-from distilled_circuits.artifacts import write_hdf5
-from distilled_circuits.circuits.influence import influence_sweep
+import torch
+
+from distilled_circuits.artifacts import HDF5Writer, write_hdf5
+from distilled_circuits.circuits.ablation import PromptTensors
+from distilled_circuits.circuits.batching import measured_batch_size
+from distilled_circuits.circuits.influence import Sweep, influence_sweep
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.lens.interface import Lens
 from distilled_circuits.lens.self_check import self_check
 from distilled_circuits.models.loading import choose_device, load_model
-from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import corrupted_means, prompt_tensors, to_numpy
+from distilled_circuits.progress import Progress, track
+from distilled_circuits.stages.inputs import prompt_tensors, replacement_of, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
 
 ENGINES = {"hooks": HookLens, "bridge": BridgeLens}
+CHECKED_PROMPTS = 16
+"""So many prompts are swept in float32 too, when the type is another one."""
 
 
 def run(job: Job) -> None:
-    """Sweep teacher and student with the means over corrupted prompts that `activations` stored."""
+    """Sweep teacher and student with the ablation of the settings."""
     settings = job.param("influence")
     device = choose_device(job.param("device"))
+    dtype = getattr(torch, settings.dtype)
     prompts = prompt_tensors(job.input("prompts"), device)
-    lenses = {name: ENGINES[settings.engine](load_model(job.input(name), device)) for name in MODELS}
-    provenance = job.provenance("influence/1", device=device)
+    engine = ENGINES[settings.engine]
+    lenses = {}
+    for name in MODELS:
+        self_check(engine(load_model(job.input(name), device)))  # in float32, whose rounding its tolerance is made for
+        lenses[name] = engine(load_model(job.input(name), device, dtype))
+    provenance = job.provenance("influence/2", device=device, dtype=settings.dtype)
     total = sum(len(lens.components) for lens in lenses.values())
     with write_hdf5(job.output("influence"), provenance) as file, track(total, f"{job.name} components") as progress:
         for name, lens in lenses.items():
-            self_check(lens)
-            means = corrupted_means(job.input("activations"), name, device)
-            sweep = influence_sweep(lens, prompts, means, settings.batch_size, advance=progress.advance)
-            file.put(f"{name}/components", [str(component) for component in lens.components], ("component",))
-            file.put(f"{name}/unablated", to_numpy(sweep.unablated), ("prompt",))
-            file.put(f"{name}/ablated", to_numpy(sweep.ablated), ("component", "prompt"))
+            sweep = _sweep(job, name, lens, prompts, progress)
+            _put(file, name, lens, sweep)
+            if dtype != torch.float32:
+                first = prompts.rows(0, CHECKED_PROMPTS)
+                exact = _sweep(job, name, engine(load_model(job.input(name), device)), first)
+                error = sweep.ablated[:, : len(first)] - exact.ablated
+                file.put(f"{name}/error_against_float32", to_numpy(error), ("component", "prompt"))
+
+
+def _sweep(job: Job, name: str, lens: Lens, prompts: PromptTensors, progress: Progress | None = None) -> Sweep:
+    settings = job.param("influence")
+    size = settings.batch_size
+    if size == "auto":
+        size = measured_batch_size(lens, prompts) if isinstance(lens, HookLens) else 128
+    return influence_sweep(
+        lens,
+        prompts,
+        replacement_of(job.input("activations"), name, settings.ablation, lens, prompts),
+        size,
+        log_probabilities=True,
+        advance=progress.advance if progress else lambda _: None,
+    )
+
+
+def _put(file: HDF5Writer, name: str, lens: Lens, sweep: Sweep) -> None:
+    """Write logit differences (`unablated`, `ablated`) and log-probabilities of the answer."""
+    file.put(f"{name}/components", [str(component) for component in lens.components], ("component",))
+    file.put(f"{name}/unablated", to_numpy(sweep.unablated), ("prompt",))
+    file.put(f"{name}/ablated", to_numpy(sweep.ablated), ("component", "prompt"))
+    file.put(f"{name}/unablated_log_probability", to_numpy(sweep.unablated_log_probability), ("prompt",))
+    file.put(f"{name}/ablated_log_probability", to_numpy(sweep.ablated_log_probability), ("component", "prompt"))

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from distilled_circuits.artifacts import read_arrays, read_json
-from distilled_circuits.circuits.ablation import Means, PromptTensors
+from distilled_circuits.circuits.ablation import PromptTensors, Replacement, Values, constant, replacement
+from distilled_circuits.lens.interface import Lens
 
 
 def prompt_tensors(path: Path, device: torch.device, number: int | None = None) -> PromptTensors:
@@ -18,19 +19,20 @@ def prompt_tensors(path: Path, device: torch.device, number: int | None = None) 
     def column(key: str) -> torch.Tensor:
         return torch.tensor([record[key] for record in records], device=device)
 
-    return PromptTensors(column("ids"), column("answer_id"), column("distractor_id"))
+    return PromptTensors(column("ids"), column("answer_id"), column("distractor_id"), column("corrupted_ids"))
 
 
-def corrupted_ids(path: Path, device: torch.device) -> torch.Tensor:
-    """Return the token ids (prompt, pos) of the corrupted prompts of a `prompts` artifact."""
-    records = read_json(path, "prompts/1")["prompts"]
-    return torch.tensor([record["corrupted_ids"] for record in records], device=device)
-
-
-def corrupted_means(path: Path, model: str, device: torch.device) -> Means:
+def corrupted_means(path: Path, model: str, device: torch.device) -> Values:
     """Return the means over corrupted prompts of `teacher` or `student` from an `activations` artifact."""
     z, mlp_out = read_arrays(path, "activations/1", [f"{model}/corrupted_mean/z", f"{model}/corrupted_mean/mlp_out"])
-    return Means(torch.from_numpy(z).to(device), torch.from_numpy(mlp_out).to(device))
+    return Values(torch.from_numpy(z).to(device)[:, None], torch.from_numpy(mlp_out).to(device)[:, None])
+
+
+def replacement_of(path: Path, model: str, kind: str, lens: Lens, prompts: PromptTensors) -> Replacement:
+    """Return what a kind of ablation puts in place: the means of an `activations` artifact, or what the model gives."""
+    if kind == "corrupted_mean":
+        return constant(corrupted_means(path, model, lens.device))
+    return replacement(lens, kind, prompts, batch_size=64)
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ from distilled_circuits.distillation.mapping import ModelImpacts, circuit_heads,
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import corrupted_ids, prompt_tensors
+from distilled_circuits.stages.inputs import prompt_tensors
 from distilled_circuits.stages.job import Job
 
 
@@ -21,13 +21,12 @@ def run(job: Job) -> None:
     share = job.param("distillation.circuit_share")
     device = choose_device(job.param("device"))
     prompts = prompt_tensors(job.input("prompts"), device)
-    corrupted = corrupted_ids(job.input("prompts"), device)
     impacts = {}
     lenses = {name: HookLens(load_model(job.input(name), device)) for name in ("teacher", "base")}
     heads = sum(lens.dimensions.layers * lens.dimensions.heads for lens in lenses.values())
     with track(heads, f"{job.name} heads") as progress:
         for name, lens in lenses.items():
-            means = mean_activations(lens, corrupted, len(corrupted))
+            means = mean_activations(lens, prompts.corrupted, len(prompts))
             impacts[name] = measure_impacts(lens, prompts, means, progress.advance)
     circuits = {name: circuit_heads(found, share) for name, found in impacts.items()}
     student = impacts["base"]

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from distilled_circuits.artifacts import read_arrays, write_hdf5
-from distilled_circuits.circuits.ablation import Means, PromptTensors
+from distilled_circuits.circuits.ablation import PromptTensors, Values, constant
+from distilled_circuits.circuits.batching import measured_batch_size
 from distilled_circuits.circuits.influence import influence_sweep
 from distilled_circuits.comparison.alignment import ModelRecord, align
-from distilled_circuits.comparison.noise import noise_edits
+from distilled_circuits.comparison.noise import added, noise_shifts
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.lens.interface import Edit
+from distilled_circuits.lens.interface import Site
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import corrupted_means, prompt_tensors, to_numpy
@@ -30,12 +31,14 @@ def run(job: Job) -> None:
     means = corrupted_means(job.input("activations"), "student", device)
     teacher = _teacher_record(job, len(prompts))
     levels = noise_levels(job.param("noise.levels"))
+    chosen = job.param("influence.batch_size")
+    batch_size = measured_batch_size(lens, prompts) if chosen == "auto" else chosen
     results = np.zeros((3, len(levels), len(seeds)))
     with track(len(levels) * len(seeds), f"{job.name} sweeps") as progress:
         for column, seed in enumerate(seeds):
             for row, level in enumerate(levels):
-                edits = noise_edits(lens, job.param("noise.site"), float(level), *prompts.ids.shape, seed)
-                student = _record(lens, prompts, means, edits, job.param("influence.batch_size"))
+                shifts = noise_shifts(lens, job.param("noise.site"), float(level), *prompts.ids.shape, seed)
+                student = _record(lens, prompts, means, shifts, batch_size)
                 result = align(teacher, student, directions)
                 results[:, row, column] = result.score, result.mean_similarity, result.mean_agreement
                 progress.advance()
@@ -53,7 +56,7 @@ def noise_levels(levels: Any) -> np.ndarray:
 
 
 def _teacher_record(job: Job, number: int) -> ModelRecord:
-    unablated, ablated = read_arrays(job.input("influence"), "influence/1", ["teacher/unablated", "teacher/ablated"])
+    unablated, ablated = read_arrays(job.input("influence"), "influence/2", ["teacher/unablated", "teacher/ablated"])
     z, weights, mlp_out = read_arrays(
         job.input("activations"), "activations/1", ["teacher/z", "teacher/output_weights", "teacher/mlp_out"]
     )
@@ -61,11 +64,13 @@ def _teacher_record(job: Job, number: int) -> ModelRecord:
 
 
 @torch.no_grad()
-def _record(lens: HookLens, prompts: PromptTensors, means: Means, edits: list[Edit], batch_size: int) -> ModelRecord:
+def _record(
+    lens: HookLens, prompts: PromptTensors, means: Values, shifts: dict[Site, torch.Tensor], batch_size: int
+) -> ModelRecord:
     """Return the student's record under noise: sweep and activations see the same draw."""
     layers = range(lens.dimensions.layers)
-    sweep = influence_sweep(lens, prompts, means, batch_size, edits)
-    _, cache = lens.cache(prompts.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], edits)
+    sweep = influence_sweep(lens, prompts, constant(means), batch_size, shifts=shifts)
+    _, cache = lens.cache(prompts.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], added(shifts))
     return ModelRecord(
         unablated=to_numpy(sweep.unablated),
         ablated=to_numpy(sweep.ablated),

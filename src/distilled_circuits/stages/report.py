@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from distilled_circuits.artifacts import library_versions, read_json, write_text
+from distilled_circuits.circuits.edges import edge_drop
 from distilled_circuits.comparison.scores import retained_percent
 from distilled_circuits.figures.alignment import matched_pairs, noise_curve
+from distilled_circuits.figures.circuits import circuit_drawing, minimality_bars, size_curves
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
 from distilled_circuits.figures.mlps import mlp_heat_map, mlp_scatter
 from distilled_circuits.figures.training import accuracy_bars, accuracy_curves, loss_curves
@@ -49,7 +51,7 @@ def _section(
     prompts = len(result.distillations[0]["after"]["full"])
     tasks = {}
     for task in result.tasks:
-        tasks[task.task] = _task(task, similar, plateau)
+        tasks[task.task] = _task(task, numbers, similar, plateau)
         advance()
     return {
         "numbers": numbers,
@@ -76,12 +78,13 @@ def _section(
     }
 
 
-def _task(task: TaskResults, similar: float, plateau: float) -> dict[str, Any]:
+def _task(task: TaskResults, numbers: dict[str, Any], similar: float, plateau: float) -> dict[str, Any]:
     """Return the figures of one task."""
     matches = task.alignment["matches"]
     shown: dict[str, Any] = {
         "example": task.prompts[0],
         **_ablation_pictures(task),
+        **_circuit_pictures(task, numbers),
         **_mlp_pictures(task, similar),
         "matches": Picture.of(
             matched_pairs(matches),
@@ -121,6 +124,43 @@ def _ablation_pictures(task: TaskResults) -> dict[str, Picture]:
             "circuits",
         ),
     }
+
+
+def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, Picture]:
+    """Return the drawing of both circuits, and of those models that have one what their nodes and sizes are worth."""
+    names, drops = {}, {}
+    for model in MODELS:
+        found = task.edges[model]
+        kept = found["kept"].astype(bool)
+        drop = edge_drop(found["patched"], found["circuit"], found["full"], numbers["edges_relative_to"])
+        names[model], drops[model] = [name for name, keep in zip(found["edges"], kept, strict=True) if keep], drop[kept]
+    nodes = {model: task.circuit[model]["nodes"] for model in MODELS}
+    prompts = len(task.edges["teacher"]["full"])
+    shown = {
+        "drawing": Picture.of(
+            circuit_drawing(nodes, names, drops),
+            f"Both circuits, layers upward; an arrow is an edge whose patching alone costs more than "
+            f"{100 * numbers['edge_threshold']:g} % of the logit difference (relative to: "
+            f"{numbers['edges_relative_to']}), the wider the more; N = {prompts} prompts. Widths are each model's own.",
+            "circuits with their edges",
+        )
+    }
+    compared = numbers["tasks"][task.task]["circuit"]
+    if not any(compared[model]["why_none"] for model in MODELS):
+        count = len(task.prompts)
+        shown["minimality"] = Picture.of(
+            minimality_bars({model: compared[model]["minimality"] for model in MODELS}),
+            "What each node adds to the circuit: points of the full logit difference that go when it alone is ablated "
+            f"in the circuit, N = {count} prompts, bars 95 % over prompts.",
+            "what each node adds",
+        )
+        shown["sizes"] = Picture.of(
+            size_curves({model: compared[model] for model in MODELS}),
+            f"Logit difference that is left when only so many nodes are kept, N = {count} prompts. The bar of the "
+            "random circuits (as many heads and MLPs as the circuit) spans all draws.",
+            "circuits by size",
+        )
+    return shown
 
 
 def _mlp_pictures(task: TaskResults, similar: float) -> dict[str, Picture]:
