@@ -24,7 +24,16 @@ def finished(tmp_path_factory) -> Path:
 def artifacts(folder: Path) -> list[Path]:
     """Return all HDF5 and JSON artifacts of a run."""
     own = [p for p in (folder / "results").rglob("*") if p.suffix == ".h5" or p.name.endswith("model.json")]
-    names = ("prompts.json", "circuit.json", "circuit_teacher.json", "circuit_student.json", "stability.json", "alignment.json", "mapping.json", "comparison.json")
+    names = (
+        "prompts.json",
+        "circuit.json",
+        "circuit_teacher.json",
+        "circuit_student.json",
+        "stability.json",
+        "alignment.json",
+        "mapping.json",
+        "comparison.json",
+    )
     return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
 
 
@@ -93,7 +102,9 @@ def test_the_report_is_self_contained_and_complete(finished):
     page = (finished / "results/report.html").read_text()
     assert not re.search(r'(src|href)="(?!#|data:|https://arxiv\.org)', page)
     assert "These models are not GPT-2" in page
-    assert page.count("<img") == 1 + 2 * 8 + 1 + 2
+    compared = json.loads((finished / "results/comparison.json").read_text())["pairs"]["mini"]["tasks"].values()
+    with_circuits = sum(any(not found["why_none"] for found in task["circuit"].values()) for task in compared)
+    assert page.count("<img") == 1 + 2 * 6 + 2 * with_circuits + 1 + 2
     for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)

@@ -38,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for that name alone
+            raise
+        sys.stderr.write(
+            f"distilled-circuits: {options.stage}: the GPU's memory is too small for this batch; lower the batch_size "
+            "of this stage in params.yaml (influence, circuit, activations), or set device to cpu\n"
+        )
+        return 2
     return 0
 
 

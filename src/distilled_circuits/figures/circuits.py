@@ -109,7 +109,8 @@ def minimality_bars(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """
     tallest = max(len(nodes) for nodes in rows.values())
     figure = new_figure(9, 1.4 + 0.17 * tallest)
-    for axis, (model, nodes) in zip(figure.subplots(1, 2, sharex=True), rows.items(), strict=True):
+    axes = figure.subplots(1, len(rows), sharex=True, squeeze=False)[0]
+    for axis, (model, nodes) in zip(axes, rows.items(), strict=True):
         ordered = sorted(nodes, key=lambda row: row["value"])
         values = np.array([row["value"] for row in ordered])
         ends = np.array([row["interval95"] for row in ordered]).reshape(-1, 2)
@@ -131,7 +132,7 @@ def size_curves(found: Mapping[str, Mapping[str, Any]]) -> Figure:
     plus `mlps`.
     """
     figure = new_figure(9, 3.2)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axis, (model, circuit) in zip(axes, found.items(), strict=True):
         axis.plot(
             circuit["curve"]["size"], circuit["curve"]["percent"], "o-", color=COLOURS[model], markersize=3,

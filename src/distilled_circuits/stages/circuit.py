@@ -12,6 +12,7 @@ from distilled_circuits.circuits.evaluation import evaluate_circuit, size_curve
 from distilled_circuits.circuits.exchange import from_exchange
 from distilled_circuits.circuits.node_sets import NodeSets
 from distilled_circuits.circuits.pruning import NoCircuitError, Pruned, prune_nodes
+from distilled_circuits.comparison.scores import baseline_problem
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -54,7 +55,8 @@ def _prune(job: Job, name: str, sets: NodeSets, progress: Progress) -> dict[str,
     settings = job.param("circuit")
     if settings.source == "imported":
         nodes = _imported(job.input("circuits") / f"{job.item['pair']}-{job.item['task']}-{name}.json", sets)
-        return {"nodes": [str(node) for node in nodes], "trace": [], "why_none": None}
+        problem = baseline_problem(sets.differences(()))
+        return {"nodes": [] if problem else [str(node) for node in nodes], "trace": [], "why_none": problem}
     try:
         pruned = prune_nodes(sets, settings.threshold, note=_noting(progress))
         problem = pruned.problem

@@ -146,16 +146,17 @@ def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, P
         )
     }
     compared = numbers["tasks"][task.task]["circuit"]
-    if not any(compared[model]["why_none"] for model in MODELS):
+    having = [model for model in MODELS if not compared[model]["why_none"]]
+    if having:
         count = len(task.prompts)
         shown["minimality"] = Picture.of(
-            minimality_bars({model: compared[model]["minimality"] for model in MODELS}),
+            minimality_bars({model: compared[model]["minimality"] for model in having}),
             "What each node adds to the circuit: points of the full logit difference that go when it alone is ablated "
             f"in the circuit, N = {count} prompts, bars 95 % over prompts.",
             "what each node adds",
         )
         shown["sizes"] = Picture.of(
-            size_curves({model: compared[model] for model in MODELS}),
+            size_curves({model: compared[model] for model in having}),
             f"Logit difference that is left when only so many nodes are kept, N = {count} prompts. The bar of the "
             "random circuits (as many heads and MLPs as the circuit) spans all draws.",
             "circuits by size",

@@ -24,7 +24,8 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list
                 raise UserError(
                     f"prompts of different lengths: {records[0]['clean']!r} has {first} tokens of {name}, "
                     f"{record['clean' if key == 'ids' else 'corrupted']!r} has {len(record[key])}; "
-                    "a task needs one length"
+                    "all prompts of a task need one "
+                    "length, because means are taken position by position: reword or drop the others"
                 )
     return records
 
