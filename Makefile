@@ -25,7 +25,7 @@ check: .venv/ready
 	! snakemake --lint 2>&1 | grep '^ *\* ' | grep --invert-match 'conda environment'
 
 bench: .venv/ready
-	HF_HUB_OFFLINE=1 python benchmarks/sweep.py
+	HF_HUB_OFFLINE=1 python benchmarks/run.py
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
