@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_loops import slow_patched_edge
 
-from distilled_circuits.circuits.ablated_model import AblatedModel
-from distilled_circuits.circuits.ablation import mean_activations, replacement
+from distilled_circuits.circuits.ablated_model import AblatedModel, nested_means
+from distilled_circuits.circuits.ablation import Values, constant, mean_activations, replacement
 from distilled_circuits.circuits.attribution import attribute_edges
 from distilled_circuits.circuits.edges import Edge, edge_drop, possible_edges
 from distilled_circuits.circuits.exchange import ExchangedCircuit, edge_name, from_exchange, to_exchange
+from distilled_circuits.circuits.node_sets import NodeSets
 from distilled_circuits.circuits.path_patching import patch_circuit
 from distilled_circuits.circuits.paths import patch_edges, trace
 from distilled_circuits.circuits.stability import resampled_edges
@@ -109,6 +110,23 @@ def test_screening_patches_the_strongest_estimates_alone(gpt2, prompts):
     estimate = np.abs(screened.attribution.mean(1))
     assert estimate[known].min() >= estimate[~known].max()
     assert not np.isnan(everything.patched).any()
+
+
+def test_the_circuit_that_edges_are_patched_in_is_the_one_that_was_judged(any_model, prompts):
+    """What the circuit alone keeps is the same number in both places, with either convention of means."""
+    lens = HookLens(any_model)
+    given_values = replacement(lens, "corrupted_mean", prompts, 64)
+    outside = frozenset(c for c in lens.components if c not in NODES)
+    heads = frozenset(c for c in outside if c.head is not None)
+    nested = nested_means(Blocks(lens), [lens.embed(prompts.corrupted)], given_values(prompts), heads)
+    for values, over in (
+        (given_values, None),
+        (constant(Values(given_values(prompts).z, nested)), prompts.corrupted),
+    ):
+        found = patch_circuit(lens, prompts, values, NODES, batch_size=3)
+        judged = NodeSets(lens, prompts, given_values, 4, nested_over=over)
+        assert np.allclose(found.circuit, judged.only(NODES), atol=1e-5)
+        assert np.allclose(found.full, judged.differences(()), atol=1e-5)
 
 
 def test_a_circuit_without_nodes_has_no_edges(gpt2, prompts):

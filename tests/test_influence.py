@@ -116,7 +116,7 @@ def test_numbers_that_are_none_are_refused(gpt2, prompts):
     lens = HookLens(gpt2)
     means = constant(mean_activations(lens, prompts.corrupted, 64))
     gpt2.transformer.h[1].mlp.c_proj.weight.data[0, 0] = float("nan")
-    with pytest.raises(UserError, match=r"are NaN or infinite; compute in float32 .*check that the checkpoint"):
+    with pytest.raises(UserError, match=r"are NaN or infinite; check that the checkpoint.*influence\.dtype is float32"):
         influence_sweep(lens, prompts, means, 20)
 
 

@@ -53,7 +53,7 @@ def test_nested_means_equal_a_slow_loop(any_model, prompts):
         _, nested = slow_means(any_model, prompts.corrupted)
     with slow_ablation(any_model, CHOSEN, z_mean, nested):
         expected = slow_difference(any_model, prompts)
-    found = node_sets(any_model, prompts, nested_means=True).differences(CHOSEN)
+    found = node_sets(any_model, prompts, nested_over=prompts.corrupted).differences(CHOSEN)
     assert np.allclose(found, expected, atol=1e-4)
     assert not np.allclose(found, node_sets(any_model, prompts).differences(CHOSEN), atol=1e-4)
 
@@ -73,7 +73,8 @@ def test_resampled_values_are_each_prompts_own(any_model, prompts):
 @pytest.mark.parametrize("nested", [False, True])
 def test_what_is_held_does_not_change_results(any_model, prompts, nested):
     """Any order of holding and asking gives what a fresh start gives."""
-    used = node_sets(any_model, prompts, nested_means=nested)
+    over = prompts.corrupted if nested else None
+    used = node_sets(any_model, prompts, nested_over=over)
     generator = np.random.default_rng(0)
     for _ in range(6):
         held, asked = (
@@ -81,7 +82,7 @@ def test_what_is_held_does_not_change_results(any_model, prompts, nested):
         )
         used.hold(held)
         for removed in (asked, held | asked, held):
-            fresh = node_sets(any_model, prompts, nested_means=nested).differences(removed)
+            fresh = node_sets(any_model, prompts, nested_over=over).differences(removed)
             assert np.allclose(used.differences(removed), fresh, atol=1e-5)
 
 

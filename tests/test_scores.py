@@ -168,23 +168,32 @@ def edges_artifact() -> dict[str, np.ndarray]:
 
 
 def test_edge_summary_by_hand():
-    """Kept as in the paper: 40 % and 25 % are missing; the strongest costs 25 % of the circuit's 8."""
-    found = edge_summary(edges_artifact(), 0.2, "circuit", 100, np.random.default_rng(0))
-    assert (found["possible"], found["patched"], found["kept"], found["kept_as_in_paper"]) == (4, 3, 2, 2)
+    """The strongest costs 2 of the circuit's 8. One edge is screened out, so the paper's reading cannot be counted.
+
+    With its value known (7, that is 30 % of 10 missing) there are three as in the paper, of 40, 25 and 30 %.
+    """
+    found = edge_summary(edges_artifact(), 0.2, 100, np.random.default_rng(0))
+    assert (found["possible"], found["patched"], found["kept"], found["kept_as_in_paper"]) == (4, 3, 2, None)
     assert [(row["edge"], row["value"]) for row in found["strongest"]] == [("L0H1->MLP1", 25), ("MLP0->MLP1", 6.25)]
-    assert found["agreement"] == {"spearman": 1, "edges": 3, "kept_among_largest_estimates": 0.5}
-    nothing = edge_summary({"edges": []}, 0.2, "circuit", 10, np.random.default_rng(0))
+    assert found["agreement"] == {"spearman": 1, "edges": 3, "kept_among_largest_estimates": None}
+    known = {**edges_artifact(), "patched": np.vstack([edges_artifact()["patched"][:3], [[7.0, 7.0]]])}
+    found = edge_summary(known, 0.2, 100, np.random.default_rng(0))
+    assert (found["patched"], found["kept_as_in_paper"]) == (4, 3)
+    assert found["agreement"]["kept_among_largest_estimates"] == 0.5
+    nothing = edge_summary({"edges": []}, 0.2, 10, np.random.default_rng(0))
     assert nothing["possible"] == nothing["kept"] == 0
 
 
 def test_stability_summary_tells_always_from_sometimes():
     """A node of every resample, one of some, one of none."""
     nodes = {
-        "why_none": None, "prompts": 9, "jaccard": [1.0, 0.5], "sizes": [2, 1],
+        "why_none": None, "prompts": 9, "failed": 0, "jaccard": [1.0, 0.5], "sizes": [2, 1],
         "selected": {"MLP0": 1, "L0H0": 0.5, "L0H1": 0},
         "jaccard_of_reference_to_circuit": 0.75, "reference": ["MLP0", "L0H0"],
     }  # fmt: skip
-    found = stability_summary({"nodes": nodes, "edges": {"jaccard": {"mean": 1, "interval95": [1, 1]}}})
+    found = stability_summary(
+        {"nodes": nodes, "edges": {"selected": {"a": 1}, "jaccard": {"mean": 1, "interval95": [1, 1]}}}
+    )
     assert (found["always"], found["sometimes"]) == (["MLP0"], {"L0H0": 0.5})
     assert found["jaccard"] == {"value": 0.75, "range": [0.5, 1.0]}
     failed = stability_summary({"nodes": {"why_none": None, "jaccard": []}, "edges": {}})
@@ -214,7 +223,8 @@ def test_the_register_finds_thresholds_and_brittleness():
 
     circuit = circuit_summary(*circuit_artifacts(), 10, np.random.default_rng(0))
     task = {"circuit": {"teacher": circuit}, "robustness": {"brittleness": {"value": 6, "interval95": [5, 7]}}}
-    pair = {"pair": "mini", "tasks": {"numerals": task}, "circuit_threshold": 0.2, "trained_here": True}
+    pair = {"pair": "mini", "tasks": {"numerals": task}, "circuit_threshold": 0.2, "circuit_source": "pruned"}
+    pair |= {"circuit_ablation": "corrupted_mean", "trained_here": True}
     retained = "logit difference retained by the circuit alone, percent"
     rows = register(
         [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -113,6 +113,28 @@ class AblatedModel:
             fixed = fixed + self.blocks.head_output(layer, shift[..., kept, :].to(fixed.dtype), kept)
         mlp_out = self.values.mlp_out[layer].to(fixed.dtype) if Component(layer) in self.removed else None
         return Layer(None if not ablated else kept, fixed, mlp_out)
+
+
+@torch.no_grad()
+def nested_means(
+    blocks: Blocks, embedded: Sequence[torch.Tensor], values: Values, heads: frozenset[Component]
+) -> torch.Tensor:
+    """Return the mean outputs (layer, 1, pos, d_model) of all MLPs over corrupted prompts on which `heads` are ablated.
+
+    `embedded` has the prompts' embeddings, batch by batch. These are the means of removed MLPs that the first paper's
+    code took, and that its published circuits need: z at the means of the unablated model, no MLP ablated.
+    """
+    model = AblatedModel(blocks, values, heads)
+    total: list[torch.Tensor] = [torch.zeros(())] * blocks.dimensions.layers
+    for batch in embedded:
+        stream = batch
+        for layer in range(blocks.dimensions.layers):
+            mid = blocks.add_attention(layer, stream, model.attention(layer, stream))
+            output = blocks.mlp(layer, mid)
+            total[layer] = total[layer].to(output.device) + output.double().sum(0, keepdim=True)
+            stream = blocks.add_mlp(layer, mid, output)
+    number = sum(len(batch) for batch in embedded)
+    return torch.stack([(part / number).to(blocks.dtype) for part in total])
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,7 @@ def ablate(components: Iterable[Component], values: Values) -> list[Edit]:
 def logit_differences(logits: torch.Tensor, prompts: PromptTensors) -> torch.Tensor:
     """Return answer logit minus distractor logit, (prompt,), from logits (prompt, vocabulary)."""
     rows = torch.arange(len(prompts), device=logits.device)
-    return (logits[rows, prompts.answers] - logits[rows, prompts.distractors]).float()
+    return logits[rows, prompts.answers].float() - logits[rows, prompts.distractors].float()
 
 
 def check_finite(values: torch.Tensor, what: str) -> None:
@@ -133,8 +133,8 @@ def check_finite(values: torch.Tensor, what: str) -> None:
     wrong = int((~values.isfinite()).sum())
     if wrong:
         raise UserError(
-            f"{what}: {wrong} of {values.numel()} are NaN or infinite; compute in float32 (influence.dtype), and check "
-            "that the checkpoint's weights are finite"
+            f"{what}: {wrong} of {values.numel()} are NaN or infinite; check that the checkpoint's weights "
+            "are finite, and that influence.dtype is float32"
         )
 
 

@@ -34,6 +34,8 @@ def measured_batch_size(lens: HookLens, prompts: PromptTensors, seconds: float =
                 model.block(0, stream)
             taken = _now(lens.device) - start
         except torch.cuda.OutOfMemoryError:
+            if not rates:
+                raise
             break
         rates[size] = 3 * size / taken
         if taken > seconds or rates[size] < 0.8 * max(rates.values()):

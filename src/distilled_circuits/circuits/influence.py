@@ -72,8 +72,9 @@ def influence_sweep(
             lambda count, share=share: advance(count * share),
         )
         parts.append(_restarted(lens, job, log_probabilities) if isinstance(lens, HookLens) else _hooked(lens, job))
-        check_finite(parts[-1].ablated, "logit differences of ablated models")
-        check_finite(parts[-1].unablated, "logit differences of the unablated model")
+        for name, values in vars(parts[-1]).items():
+            if values is not None:
+                check_finite(values, f"results of the sweep ({name})")
         start += len(batch)
     return _joined(parts)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 
-from distilled_circuits.circuits.ablated_model import AblatedModel, ReadOut
+from distilled_circuits.circuits.ablated_model import AblatedModel, ReadOut, nested_means
 from distilled_circuits.circuits.ablation import PromptTensors, Replacement, Values, check_finite
 from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.components import Component
@@ -21,8 +21,8 @@ class NodeSets:
     Results are remembered: pruning at several thresholds or on resampled prompts asks for many of the same sets. The
     stream of one set is `held`, so that a set which differs from it only in upper layers is run from there on.
 
-    With `nested_means` the means of removed MLPs are those of the corrupted prompts *with the removed heads already
-    ablated*, as the first paper's code had it and its published circuits need; else all are of the unablated model.
+    With `nested_over` (prompt, pos) the means of removed MLPs are those of these corrupted prompts *with the removed
+    heads already ablated* (see `nested_means`); without it all means are of the unablated model.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class NodeSets:
         replacement: Replacement,
         batch_size: int,
         *,
-        nested_means: bool = False,
+        nested_over: torch.Tensor | None = None,
     ) -> None:
         self.components = lens.components
         self.dimensions = lens.dimensions
         self._batches = prompts.batches(batch_size)
         self._blocks = Blocks(lens)
         self._values = [replacement(batch).to(lens.model.dtype) for batch in self._batches]
-        self._corrupted = None
-        if nested_means:
-            self._corrupted = [lens.embed(batch.corrupted) for batch in self._batches]
-        self._nested_means = lru_cache(maxsize=4)(self._means_without)
+        self._nested_means = None
+        if nested_over is not None:
+            embedded = [lens.embed(ids) for ids in nested_over.split(batch_size)]
+            self._nested_means = lru_cache(maxsize=4)(partial(nested_means, self._blocks, embedded, self._values[0]))
         self._known: dict[frozenset[Component], np.ndarray] = {}
         self._held: frozenset[Component] = frozenset()
         self._streams = [[lens.embed(batch.ids)] for batch in self._batches]
@@ -89,22 +89,7 @@ class NodeSets:
                 streams.append(model.block(len(streams) - 1, streams[-1]))
 
     def _values_of(self, removed: frozenset[Component]) -> list[Values]:
-        if self._corrupted is None:
+        if self._nested_means is None:
             return self._values
         mlp_out = self._nested_means(frozenset(component for component in removed if component.head is not None))
         return [Values(values.z, mlp_out) for values in self._values]
-
-    def _means_without(self, heads: frozenset[Component]) -> torch.Tensor:
-        """Return the mean outputs (layer, 1, pos, d_model) of all MLPs over corrupted prompts without these heads."""
-        total: list[torch.Tensor] = [torch.zeros(())] * self.dimensions.layers
-        number = 0
-        for resid, values in zip(self._corrupted, self._values, strict=True):
-            model = AblatedModel(self._blocks, values, heads)
-            stream = resid
-            for layer in range(self.dimensions.layers):
-                mid = self._blocks.add_attention(layer, stream, model.attention(layer, stream))
-                output = self._blocks.mlp(layer, mid)
-                total[layer] = total[layer] + output.double().sum(0, keepdim=True)
-                stream = self._blocks.add_mlp(layer, mid, output)
-            number += len(resid)
-        return torch.stack([(part / number).to(self._blocks.dtype) for part in total])

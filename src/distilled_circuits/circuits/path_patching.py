@@ -68,49 +68,53 @@ def patch_circuit(
     below 1 only that share of the edges, those with the largest estimated effect on the mean, is patched exactly.
     """
     edges = possible_edges(nodes)
-    batches = _batches(lens, prompts, replacement, nodes, batch_size)
-    circuit, full = (
-        _numpy(torch.cat(values))
-        for values in zip(*((batch.circuit(), batch.full()) for batch in batches), strict=True)
-    )
+    batches = prompts.batches(batch_size)
+    bases, estimates = [], []
+    for batch in (_traced(lens, part, replacement, nodes) for part in batches):
+        bases.append((batch.circuit(), batch.full()))
+        if edges:
+            estimates.append(attribute_edges(batch.model, batch.prompts, batch.clean, batch.corrupted, edges))
+    circuit, full = (_numpy(torch.cat(values)) for values in zip(*bases, strict=True))
     if not edges:
         nothing = np.zeros((0, len(prompts)))
         return PatchedEdges(nothing, nothing, circuit, full)
-    estimates = [attribute_edges(batch.model, batch.prompts, batch.clean, batch.corrupted, edges) for batch in batches]
-    attribution = _numpy(torch.cat(estimates, dim=1))
+    attribution = _finite(estimates, "estimates of attribution patching")
     strongest = np.argsort(-np.abs(attribution.mean(1)), kind="stable")[: max(1, round(exact_share * len(edges)))]
     chosen = sorted(strongest.tolist())
+    # Traces are made again rather than kept: memory is that of one batch.
     parts = []
-    for batch in batches:
+    for batch in (_traced(lens, part, replacement, nodes) for part in batches):
         share = len(batch.prompts) / len(prompts)
+        copies = max(1, batch_size // len(batch.prompts))
+        exact = [edges[index] for index in chosen]
         parts.append(
             patch_edges(
                 batch.model,
                 batch.prompts,
                 batch.clean,
                 batch.corrupted,
-                [edges[index] for index in chosen],
-                max(1, batch_size // len(batch.prompts)),
+                exact,
+                copies,
                 lambda count, share=share: advance(count * share),
             )
         )
-    together = torch.cat(parts, dim=1)
-    check_finite(together, "logit differences of patched circuits")
     patched = np.full(attribution.shape, np.nan)
-    patched[chosen] = _numpy(together)
+    patched[chosen] = _finite(parts, "logit differences of patched circuits")
     return PatchedEdges(patched, attribution, circuit, full)
 
 
-def _batches(
-    lens: HookLens, prompts: PromptTensors, replacement: Replacement, nodes: Collection[Component], batch_size: int
-) -> list[_Batch]:
+def _traced(lens: HookLens, prompts: PromptTensors, replacement: Replacement, nodes: Collection[Component]) -> _Batch:
     blocks = Blocks(lens)
     removed = frozenset(component for component in lens.components if component not in nodes)
-    found = []
-    for batch in prompts.batches(batch_size):
-        model = AblatedModel(blocks, replacement(batch).to(blocks.dtype), removed)
-        found.append(_Batch(batch, model, *(trace(model, lens.embed(ids)) for ids in (batch.ids, batch.corrupted))))
-    return found
+    model = AblatedModel(blocks, replacement(prompts).to(blocks.dtype), removed)
+    return _Batch(prompts, model, *(trace(model, lens.embed(ids)) for ids in (prompts.ids, prompts.corrupted)))
+
+
+def _finite(parts: list[torch.Tensor], what: str) -> np.ndarray:
+    """Return parts (edge, prompt) as one array; raise UserError at NaN or infinite values."""
+    together = torch.cat(parts, dim=1)
+    check_finite(together, what)
+    return _numpy(together)
 
 
 def _numpy(values: torch.Tensor) -> np.ndarray:

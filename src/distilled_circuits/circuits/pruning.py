@@ -69,11 +69,9 @@ def prune_nodes(
     which sum to one (a bootstrap's). Raises NoCircuitError when the full model has no logit difference to lose.
     """
     full = _mean(sets.differences(()), weights)
-    problem = baseline_problem(sets.differences(()))
-    if problem is None and not full > 0:
-        problem = f"the mean logit difference is {full:.3g}, the model prefers the distractor"
+    problem = why_no_circuit(sets.differences(()), weights)
     if problem:
-        raise NoCircuitError(f"there is no circuit to look for: {problem}")
+        raise NoCircuitError(problem)
     removed: set[Component] = set()
     trace: list[Decision] = []
     sizes = sets.dimensions
@@ -94,6 +92,15 @@ def prune_nodes(
                 sets.hold(removed)
             note(f"sweep {sweep} {direction}, {len(sets.components) - len(removed)} nodes left")
     return Pruned(tuple(node for node in sets.components if node not in removed), tuple(trace))
+
+
+def why_no_circuit(differences: np.ndarray, weights: np.ndarray | None = None) -> str | None:
+    """Say why the full model's logit differences (prompt,) leave nothing for a circuit to carry; None if they do."""
+    problem = baseline_problem(differences)
+    mean = _mean(differences, weights)
+    if problem is None and not mean > 0:
+        problem = f"the mean logit difference is {mean:.3g}, the model prefers the distractor"
+    return problem and f"there is no circuit to look for: {problem}"
 
 
 def _mean(differences: np.ndarray, weights: np.ndarray | None) -> float:

@@ -68,30 +68,32 @@ def circuit_summary(
 
 
 def edge_summary(
-    edges: Mapping[str, Any], paper_threshold: float, relative_to: str, resamples: int, rng: np.random.Generator
+    edges: Mapping[str, Any], paper_threshold: float, resamples: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     """Return how many edges there are and are kept, the strongest ones, and how well attribution ranks them.
 
-    `kept_as_in_paper` reads the threshold relative to the full model. Agreement is Spearman's rank correlation of exact
-    and estimated effects over the edges that were patched exactly, and the share of the kept edges that are also among
-    as many with the largest estimates.
+    `kept_as_in_paper` reads the threshold relative to the full model. Strengths are shares of what the circuit keeps.
+    Agreement is Spearman's rank correlation of exact and estimated effects over the edges that were patched exactly,
+    and the share of the kept edges that are also among as many with the largest estimates. Where attribution has
+    screened edges out, what the paper's reading would keep and that share are not known, and None.
     """
     names: Sequence[str] = list(edges["edges"])
     if not names:
         return {"possible": 0, "patched": 0, "kept": 0, "kept_as_in_paper": 0, "strongest": [], "agreement": None}
     patched, circuit, full = edges["patched"], edges["circuit"], edges["full"]
     exact = ~np.isnan(patched).any(1)
-    drop = edge_drop(patched, circuit, full, relative_to)
-    base = circuit if relative_to == "circuit" else full
+    drop = edge_drop(patched, circuit, full, "circuit")
+    as_in_paper = int((edge_drop(patched, circuit, full, "full") > paper_threshold).sum())
     weights = bootstrap_weights(len(full), resamples, rng).astype(float)
     order = [index for index in np.argsort(-np.abs(np.nan_to_num(drop)), kind="stable") if edges["kept"][index]]
     return {
         "possible": len(names),
         "patched": int(exact.sum()),
         "kept": int(edges["kept"].sum()),
-        "kept_as_in_paper": int((edge_drop(patched, circuit, full, "full") > paper_threshold).sum()),
+        "kept_as_in_paper": as_in_paper if exact.all() else None,
         "strongest": [
-            {"edge": names[index], **_percent(base - patched[index], base, weights)} for index in order[:STRONGEST]
+            {"edge": names[index], **_percent(circuit - patched[index], circuit, weights)}
+            for index in order[:STRONGEST]
         ],
         "agreement": _agreement((patched - circuit).mean(1), edges["attribution"].mean(1), exact, edges["kept"]),
     }
@@ -109,13 +111,14 @@ def stability_summary(stability: Mapping[str, Any]) -> dict[str, Any]:
         "why_none": None,
         "prompts": nodes["prompts"],
         "resamples": len(jaccard),
+        "failed": nodes["failed"],
         "jaccard": {"value": float(jaccard.mean()), "range": [float(jaccard.min()), float(jaccard.max())]},
         "sizes": [min(nodes["sizes"]), max(nodes["sizes"])],
         "jaccard_of_reference_to_circuit": nodes["jaccard_of_reference_to_circuit"],
         "reference_size": len(nodes["reference"]),
         "always": always,
         "sometimes": sometimes,
-        "edges": stability["edges"]["jaccard"],
+        "edges": stability["edges"]["jaccard"] if stability["edges"]["selected"] else None,
     }
 
 
@@ -128,7 +131,7 @@ def _agreement(exact: Array, estimate: Array, known: NDArray[np.bool_], kept: Ar
     return {
         "spearman": float(correlation) if np.isfinite(correlation) else None,
         "edges": int(known.sum()),
-        "kept_among_largest_estimates": float(kept[largest].mean()),
+        "kept_among_largest_estimates": float(kept[largest].mean()) if known.all() else None,
     }
 
 

@@ -27,8 +27,8 @@ def circuit_drawing(
 ) -> Figure:
     """Draw both circuits, layers upward, heads entered by q, k or v, in the manner of DC Figs. 8 and 9.
 
-    `edges` are the kept ones and `drop` the share of the logit difference that each costs; the wider, the more. Edges
-    whose patching raises the logit difference are dashed (none are among the kept ones).
+    `edges` are the kept ones and `drop` the share of the circuit's logit difference that each costs; the wider, the
+    more. Edges whose patching raises it are dashed: a threshold relative to the full model can keep such edges.
     """
     layers = max((Component.parse(name).layer + 1 for names in nodes.values() for name in names), default=1)
     figure = new_figure(10.5, 2.0 + 1.05 * layers)

@@ -18,14 +18,17 @@ COLOURS = {"teacher": TEACHER, "student": STUDENT}
 def ablation_histograms(drop: Mapping[str, np.ndarray]) -> Figure:
     """Draw how many components lose how much of the logit difference when ablated alone (DC Figs. 15, 16, 22).
 
-    `drop` has for teacher and student the drop in percent of each component; axes are shared.
+    `drop` has for teacher and student the drop in percent of each component, NaN where there are no percentages; axes
+    are shared.
     """
     figure = new_figure(8, 2.8)
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    every = np.concatenate(list(drop.values()))
-    bins = np.linspace(min(-10, every.min()), max(100, every.max()), 34)
+    every = np.concatenate([values[np.isfinite(values)] for values in drop.values()])
+    bins = np.linspace(min([-10, *every]), max([100, *every]), 34)
     for axis, (model, values) in zip(axes, drop.items(), strict=True):
-        axis.hist(values, bins=bins, color=COLOURS[model], edgecolor="white", linewidth=0.5)
+        if not np.isfinite(values).all():
+            axis.text(0.5, 0.5, "no percentages", ha="center", transform=axis.transAxes)
+        axis.hist(values[np.isfinite(values)], bins=bins, color=COLOURS[model], edgecolor="white", linewidth=0.5)
         axis.axvline(0, color="black", linewidth=0.6)
         axis.set_yscale("symlog", linthresh=1)
         axis.set_title(f"{model}, {len(values)} components")
@@ -60,15 +63,15 @@ def _grid(axis: Axes, names: Sequence[str], drop: np.ndarray, circuit: Collectio
     columns = values.shape[1]
     for index, name in enumerate(names):
         row, column = divmod(index, columns)
-        strong = abs(values[row, column]) > 40
+        value = values[row, column]
         axis.text(
             column,
             row,
-            f"{round(values[row, column])}",
+            f"{round(value)}" if np.isfinite(value) else "–",
             ha="center",
             va="center",
             fontsize=7,
-            color="white" if strong else "black",
+            color="white" if abs(value) > 40 else "black",
         )
         if name in circuit:
             axis.add_patch(

@@ -46,7 +46,8 @@ def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict
 
 def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
     if measured is None:
-        return "not measured by this version"
+        has_finder = (entry["paper"], entry["where"], entry["quantity"]) in FINDERS
+        return "not measured in this run" if has_finder else "not measured by this version"
     setting = entry["setting"]
     task = STAND_INS.get(setting.get("task"), setting.get("task"))
     if entry["paper"] == SECOND_PAPER:
@@ -115,7 +116,8 @@ def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
 def _circuit(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
     task = _task(setting, pair)
     found = task and task["circuit"][_side(setting)]
-    return None if not found or found["why_none"] else found
+    as_published = pair["circuit_source"] == "pruned" and pair["circuit_ablation"] == "corrupted_mean"
+    return found if found and as_published and not found["why_none"] else None
 
 
 def _at_threshold(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:

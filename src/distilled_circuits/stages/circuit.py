@@ -11,8 +11,7 @@ from distilled_circuits.artifacts import HDF5Writer, read_arrays, read_plain_jso
 from distilled_circuits.circuits.evaluation import evaluate_circuit, size_curve
 from distilled_circuits.circuits.exchange import from_exchange
 from distilled_circuits.circuits.node_sets import NodeSets
-from distilled_circuits.circuits.pruning import NoCircuitError, Pruned, prune_nodes
-from distilled_circuits.comparison.scores import baseline_problem
+from distilled_circuits.circuits.pruning import NoCircuitError, Pruned, prune_nodes, why_no_circuit
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -35,8 +34,8 @@ def run(job: Job) -> None:
             lens = HookLens(load_model(job.input(name), device))
             self_check(lens)
             replaced = replacement_of(job.input("activations"), name, settings.ablation, lens, prompts)
-            nested = settings.means == "nested"
-            sets = NodeSets(lens, prompts, replaced, settings.batch_size, nested_means=nested)
+            nested_over = prompts.corrupted if settings.means == "nested" else None
+            sets = NodeSets(lens, prompts, replaced, settings.batch_size, nested_over=nested_over)
             # How many sweeps pruning takes is not known in advance; three is what it usually does.
             visits = 3 * len(lens.components) * (1 + len(settings.thresholds))
             with track(visits, f"{job.name} visits, {name}") as progress:
@@ -55,7 +54,7 @@ def _prune(job: Job, name: str, sets: NodeSets, progress: Progress) -> dict[str,
     settings = job.param("circuit")
     if settings.source == "imported":
         nodes = _imported(job.input("circuits") / f"{job.item['pair']}-{job.item['task']}-{name}.json", sets)
-        problem = baseline_problem(sets.differences(()))
+        problem = why_no_circuit(sets.differences(())) or (None if nodes else "the imported file has no node in_graph")
         return {"nodes": [] if problem else [str(node) for node in nodes], "trace": [], "why_none": problem}
     try:
         pruned = prune_nodes(sets, settings.threshold, note=_noting(progress))

@@ -13,7 +13,7 @@ import yaml
 
 from distilled_circuits.artifacts import read_plain_json, write_json, write_text
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
-from distilled_circuits.comparison.scores import SCORES, influence_scores, retained_percent
+from distilled_circuits.comparison.scores import SCORES, baseline_problem, influence_scores, retained_percent
 from distilled_circuits.comparison.summary import (
     contrasts,
     distillation_summary,
@@ -63,6 +63,10 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
     return {
         "pair": result.pair,
         "trained_here": all(model["origin"] != "hub" for model in result.models.values()),
+        "ablation": job.param("influence.ablation"),
+        "circuit_source": job.param("circuit.source"),
+        "circuit_ablation": job.param("circuit.ablation"),
+        "circuit_means": job.param("circuit.means"),
         "circuit_threshold": job.param("circuit.threshold"),
         "edge_threshold": job.param("edges.threshold"),
         "edges_relative_to": job.param("edges.relative_to"),
@@ -100,7 +104,7 @@ def _model(result: PairResults, name: str) -> dict[str, Any]:
 def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, Any]:
     settings = job.param("comparison")
     rng, resamples = np.random.default_rng(settings.seed), settings.resamples
-    threshold, relative_to = job.param("circuit.threshold"), job.param("edges.relative_to")
+    threshold = job.param("circuit.threshold")
     unablated = {name: task.influence[name].unablated.astype(float) for name in MODELS}
     ablated = {name: task.influence[name].ablated.astype(float) for name in MODELS}
     alignment = {key: value for key, value in task.alignment.items() if key not in ("provenance", "matches")}
@@ -112,7 +116,7 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
         "circuit": {
             name: circuit_summary(task.circuit[name], task.evaluation[name], resamples, rng) for name in MODELS
         },
-        "edges": {name: edge_summary(task.edges[name], threshold, relative_to, resamples, rng) for name in MODELS},
+        "edges": {name: edge_summary(task.edges[name], threshold, resamples, rng) for name in MODELS},
         "stability": {name: stability_summary(task.stability[name]) for name in MODELS},
         "mlps": mlp_summary(task.mlps["similarity"], task.mlps["token_cosine"]),
         "alignment": alignment,
@@ -175,8 +179,9 @@ def _influence_table(results: list[PairResults]) -> pd.DataFrame:
                 found = task.influence[name]
                 values = (found.unablated.astype(float), found.ablated.astype(float))
                 columns = {"pair": result.pair, "task": task.task, "model": name, "component": found.components}
+                retained = np.nan if baseline_problem(values[0]) else retained_percent(*values)
                 scores = {kind: influence_scores(*values, kind) for kind in SCORES}
-                tables.append(pd.DataFrame({**columns, "retained_percent": retained_percent(*values), **scores}))
+                tables.append(pd.DataFrame({**columns, "retained_percent": retained, **scores}))
     return pd.concat(tables)
 
 

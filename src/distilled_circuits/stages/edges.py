@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from distilled_circuits.artifacts import HDF5Writer, read_json, write_hdf5, write_json
-from distilled_circuits.circuits.ablation import PromptTensors
+from distilled_circuits.circuits.ablated_model import nested_means
+from distilled_circuits.circuits.ablation import PromptTensors, Values, constant
 from distilled_circuits.circuits.edges import Edge, edge_drop, possible_edges
 from distilled_circuits.circuits.exchange import ExchangedCircuit, to_exchange
 from distilled_circuits.circuits.path_patching import PatchedEdges, patch_circuit
+from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.self_check import self_check
@@ -26,6 +30,7 @@ def run(job: Job) -> None:
     everything = prompt_tensors(job.input("prompts"), device)
     prompts = everything.rows(0, settings.prompts)
     circuits = read_json(job.input("circuit"), "circuit/2")
+    exchange: dict[str, Any] = {}
     with write_hdf5(job.output("edges"), job.provenance("edges/1", device=device)) as file:
         for name in MODELS:
             nodes = [Component.parse(node) for node in circuits[name]["nodes"]]
@@ -44,9 +49,9 @@ def run(job: Job) -> None:
                 scores=dict(zip(edges, np.nan_to_num(found.patched - found.circuit).mean(1).tolist(), strict=True)),
                 edges=frozenset(edge for edge, keep in zip(edges, kept, strict=True) if keep),
             )
-            write_json(
-                job.output(f"circuit_{name}"), job.provenance("exchange/1", device=device), to_exchange(exchanged)
-            )
+            exchange[name] = to_exchange(exchanged)
+    for name, content in exchange.items():
+        write_json(job.output(f"circuit_{name}"), job.provenance("exchange/1", device=device), content)
 
 
 def _patch(
@@ -58,13 +63,19 @@ def _patch(
     nodes: list[Component],
 ) -> PatchedEdges:
     replaced = replacement_of(job.input("activations"), name, job.param("circuit.ablation"), lens, everything)
+    size = job.param("circuit.batch_size")
+    if job.param("circuit.means") == "nested":
+        blocks, values = Blocks(lens), replaced(prompts)
+        embedded = [lens.embed(ids) for ids in everything.corrupted.split(size)]
+        outside = frozenset(node for node in lens.components if node.head is not None and node not in nodes)
+        replaced = constant(Values(values.z, nested_means(blocks, embedded, values, outside)))
     with track(len(possible_edges(nodes)), f"{job.name} edges, {name}") as progress, torch.no_grad():
         return patch_circuit(
             lens,
             prompts,
             replaced,
             nodes,
-            batch_size=job.param("circuit.batch_size"),
+            batch_size=size,
             exact_share=job.param("edges").exact_share,
             advance=progress.advance,
         )

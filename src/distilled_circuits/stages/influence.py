@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from distilled_circuits.artifacts import HDF5Writer, write_hdf5
-from distilled_circuits.circuits.ablation import PromptTensors
 from distilled_circuits.circuits.batching import measured_batch_size
 from distilled_circuits.circuits.influence import Sweep, influence_sweep
 from distilled_circuits.lens.bridge import BridgeLens
@@ -13,7 +12,7 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.interface import Lens
 from distilled_circuits.lens.self_check import self_check
 from distilled_circuits.models.loading import choose_device, load_model
-from distilled_circuits.progress import Progress, track
+from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import prompt_tensors, replacement_of, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
 
@@ -37,28 +36,20 @@ def run(job: Job) -> None:
     total = sum(len(lens.components) for lens in lenses.values())
     with write_hdf5(job.output("influence"), provenance) as file, track(total, f"{job.name} components") as progress:
         for name, lens in lenses.items():
-            sweep = _sweep(job, name, lens, prompts, progress)
+            replaced = replacement_of(job.input("activations"), name, settings.ablation, lens, prompts)
+            size = settings.batch_size
+            if size == "auto":
+                size = measured_batch_size(lens, prompts) if isinstance(lens, HookLens) else len(prompts)
+            sweep = influence_sweep(lens, prompts, replaced, size, log_probabilities=True, advance=progress.advance)
             _put(file, name, lens, sweep)
+            file.put(f"{name}/batch_size", size, ())
             if dtype != torch.float32:
                 first = prompts.rows(0, CHECKED_PROMPTS)
-                exact = _sweep(job, name, engine(load_model(job.input(name), device)), first)
+                exact_lens = engine(load_model(job.input(name), device))
+                exact_values = replacement_of(job.input("activations"), name, settings.ablation, exact_lens, prompts)
+                exact = influence_sweep(exact_lens, first, exact_values, size)
                 error = sweep.ablated[:, : len(first)] - exact.ablated
                 file.put(f"{name}/error_against_float32", to_numpy(error), ("component", "prompt"))
-
-
-def _sweep(job: Job, name: str, lens: Lens, prompts: PromptTensors, progress: Progress | None = None) -> Sweep:
-    settings = job.param("influence")
-    size = settings.batch_size
-    if size == "auto":
-        size = measured_batch_size(lens, prompts) if isinstance(lens, HookLens) else 128
-    return influence_sweep(
-        lens,
-        prompts,
-        replacement_of(job.input("activations"), name, settings.ablation, lens, prompts),
-        size,
-        log_probabilities=True,
-        advance=progress.advance if progress else lambda _: None,
-    )
 
 
 def _put(file: HDF5Writer, name: str, lens: Lens, sweep: Sweep) -> None:

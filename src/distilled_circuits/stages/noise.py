@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from distilled_circuits.artifacts import read_arrays, write_hdf5
-from distilled_circuits.circuits.ablation import PromptTensors, Values, constant
+from distilled_circuits.circuits.ablation import PromptTensors, Replacement
 from distilled_circuits.circuits.batching import measured_batch_size
 from distilled_circuits.circuits.influence import influence_sweep
 from distilled_circuits.comparison.alignment import ModelRecord, align
@@ -17,7 +17,7 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.interface import Site
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import corrupted_means, prompt_tensors, to_numpy
+from distilled_circuits.stages.inputs import prompt_tensors, replacement_of, to_numpy
 from distilled_circuits.stages.job import Job
 
 
@@ -26,9 +26,11 @@ def run(job: Job) -> None:
     seeds = job.param("noise.seeds")
     directions = job.param("mlps.directions")
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device, job.param("noise.prompts"))
+    everything = prompt_tensors(job.input("prompts"), device)
+    prompts = everything.rows(0, job.param("noise.prompts"))
     lens = HookLens(load_model(job.input("student"), device))
-    means = corrupted_means(job.input("activations"), "student", device)
+    # What replaces a component is that of the student without noise.
+    replaced = replacement_of(job.input("activations"), "student", job.param("influence.ablation"), lens, everything)
     teacher = _teacher_record(job, len(prompts))
     levels = noise_levels(job.param("noise.levels"))
     chosen = job.param("influence.batch_size")
@@ -38,7 +40,7 @@ def run(job: Job) -> None:
         for column, seed in enumerate(seeds):
             for row, level in enumerate(levels):
                 shifts = noise_shifts(lens, job.param("noise.site"), float(level), *prompts.ids.shape, seed)
-                student = _record(lens, prompts, means, shifts, batch_size)
+                student = _record(lens, prompts, replaced, shifts, batch_size)
                 result = align(teacher, student, directions)
                 results[:, row, column] = result.score, result.mean_similarity, result.mean_agreement
                 progress.advance()
@@ -65,11 +67,11 @@ def _teacher_record(job: Job, number: int) -> ModelRecord:
 
 @torch.no_grad()
 def _record(
-    lens: HookLens, prompts: PromptTensors, means: Values, shifts: dict[Site, torch.Tensor], batch_size: int
+    lens: HookLens, prompts: PromptTensors, replaced: Replacement, shifts: dict[Site, torch.Tensor], batch_size: int
 ) -> ModelRecord:
     """Return the student's record under noise: sweep and activations see the same draw."""
     layers = range(lens.dimensions.layers)
-    sweep = influence_sweep(lens, prompts, constant(means), batch_size, shifts=shifts)
+    sweep = influence_sweep(lens, prompts, replaced, batch_size, shifts=shifts)
     _, cache = lens.cache(prompts.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], added(shifts))
     return ModelRecord(
         unablated=to_numpy(sweep.unablated),

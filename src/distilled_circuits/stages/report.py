@@ -9,7 +9,7 @@ import numpy as np
 
 from distilled_circuits.artifacts import library_versions, read_json, write_text
 from distilled_circuits.circuits.edges import edge_drop
-from distilled_circuits.comparison.scores import retained_percent
+from distilled_circuits.comparison.scores import baseline_problem, retained_percent
 from distilled_circuits.figures.alignment import matched_pairs, noise_curve
 from distilled_circuits.figures.circuits import circuit_drawing, minimality_bars, size_curves
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
@@ -83,7 +83,7 @@ def _task(task: TaskResults, numbers: dict[str, Any], similar: float, plateau: f
     matches = task.alignment["matches"]
     shown: dict[str, Any] = {
         "example": task.prompts[0],
-        **_ablation_pictures(task),
+        **_ablation_pictures(task, numbers),
         **_circuit_pictures(task, numbers),
         **_mlp_pictures(task, similar),
         "matches": Picture.of(
@@ -104,23 +104,30 @@ def _task(task: TaskResults, numbers: dict[str, Any], similar: float, plateau: f
     return shown
 
 
-def _ablation_pictures(task: TaskResults) -> dict[str, Picture]:
+def _ablation_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, Picture]:
     found = task.influence
-    drop = {name: 100 - retained_percent(found[name].unablated, found[name].ablated) for name in MODELS}
+    drop = {
+        name: np.full(len(found[name].components), np.nan)
+        if baseline_problem(found[name].unablated)
+        else 100 - retained_percent(found[name].unablated, found[name].ablated)
+        for name in MODELS
+    }
     components = {name: found[name].components for name in MODELS}
     nodes = {name: task.circuit[name]["nodes"] for name in MODELS}
     count = len(task.prompts)
+    means = numbers["ablation"].replace("_", " ")
+    origin = "iterative pruning keeps" if numbers["circuit_source"] == "pruned" else "were imported"
     return {
         "histograms": Picture.of(
             ablation_histograms(drop),
-            "Drop of the mean logit difference when one head or MLP is replaced by its mean over corrupted prompts, "
-            f"N = {count} prompts. Below zero: the model does better without the component.",
+            f"Drop of the mean logit difference when one head or MLP is ablated (by: {means}), N = {count} prompts. "
+            "Below zero: the model does better without the component.",
             "histograms of ablation drops",
         ),
         "grid": Picture.of(
             component_grid(components, drop, nodes),
             f"Every component: number and colour are its drop when ablated alone (%), N = {count}; framed are the "
-            "nodes that iterative pruning keeps.",
+            f"nodes that {origin}.",
             "circuits",
         ),
     }
@@ -132,16 +139,16 @@ def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, P
     for model in MODELS:
         found = task.edges[model]
         kept = found["kept"].astype(bool)
-        drop = edge_drop(found["patched"], found["circuit"], found["full"], numbers["edges_relative_to"])
+        drop = edge_drop(found["patched"], found["circuit"], found["full"], "circuit")
         names[model], drops[model] = [name for name, keep in zip(found["edges"], kept, strict=True) if keep], drop[kept]
     nodes = {model: task.circuit[model]["nodes"] for model in MODELS}
     prompts = len(task.edges["teacher"]["full"])
     shown = {
         "drawing": Picture.of(
             circuit_drawing(nodes, names, drops),
-            f"Both circuits, layers upward; an arrow is an edge whose patching alone costs more than "
-            f"{100 * numbers['edge_threshold']:g} % of the logit difference (relative to: "
-            f"{numbers['edges_relative_to']}), the wider the more; N = {prompts} prompts. Widths are each model's own.",
+            "Both circuits, layers upward; an arrow is an edge that is kept, the wider the more of what the circuit "
+            f"keeps is lost when it alone is patched; N = {prompts} prompts. Widths are each model's own; dashed: more "
+            "is left.",
             "circuits with their edges",
         )
     }

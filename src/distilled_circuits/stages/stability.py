@@ -41,7 +41,7 @@ def _nodes(job: Job, name: str, published: list[str]) -> dict[str, Any]:
         everything.rows(0, settings.prompts),
         replacement_of(job.input("activations"), name, job.param("circuit.ablation"), lens, everything),
         job.param("circuit.batch_size"),
-        nested_means=job.param("circuit.means") == "nested",
+        nested_over=everything.corrupted if job.param("circuit.means") == "nested" else None,
     )
     rng = np.random.default_rng(settings.seed)
     with track(settings.resamples, f"{job.name} prunings, {name}") as progress:
