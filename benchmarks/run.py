@@ -139,7 +139,19 @@ def memory_of(number: int) -> None:
     lens = HookLens(as_loaded(random_model(Shape(4, 8, 256, 1000), torch.device("cpu"), torch.float32)))
     prompts = random_prompts(number, 1000, torch.device("cpu"))
     influence_sweep(lens, prompts, constant(mean_activations(lens, prompts.corrupted, 16)), 16)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory())
+
+
+def peak_memory() -> float:
+    """Return this process' peak memory in MB.
+
+    Linux hands ru_maxrss on from the process that started this one, so a small child would report its parent's peak.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def waits() -> None:

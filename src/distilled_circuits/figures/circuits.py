@@ -30,24 +30,28 @@ def circuit_drawing(
     `edges` are the kept ones and `drop` the share of the circuit's logit difference that each costs; the wider, the
     more. Edges whose patching raises it are dashed: a threshold relative to the full model can keep such edges.
     """
-    layers = max((Component.parse(name).layer + 1 for names in nodes.values() for name in names), default=1)
-    figure = new_figure(10.5, 2.0 + 1.05 * layers)
-    for axis, model in zip(figure.subplots(1, 2), nodes, strict=True):
-        _draw(axis, nodes[model], edges[model], drop[model])
+    places = {model: _places([Component.parse(name) for name in names]) for model, names in nodes.items()}
+    corners = np.array([place for found in places.values() for place in found.values()]).reshape(-1, 2)
+    left, right = (corners[:, 0].min(), corners[:, 0].max()) if len(corners) else (-1.0, 1.0)
+    highest = corners[:, 1].max() if len(corners) else 0.0
+    figure = new_figure(10.5, 1.8 + 0.55 * (highest + 1))
+    for axis, model in zip(figure.subplots(1, 2, sharex=True, sharey=True), nodes, strict=True):
+        _draw(axis, places[model], edges[model], drop[model])
         axis.set_title(f"{model}: {len(nodes[model])} nodes, {len(edges[model])} edges")
+        axis.set_xlim(left - 0.6, right + 0.6)
+        axis.set_ylim(-0.7, highest + 1.9)
     handles = [Line2D([], [], color=colour, linewidth=2, label=f"into {part}") for part, colour in PARTS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
-def _draw(axis: Axes, names: Sequence[str], edges: Sequence[str], drop: np.ndarray) -> None:
-    places = _places([Component.parse(name) for name in names])
+def _draw(axis: Axes, places: Mapping[Component, tuple[float, float]], edges: Sequence[str], drop: np.ndarray) -> None:
     top = max((y for _, y in places.values()), default=0) + 1.3
     for component, (x, y) in places.items():
         _box(axis, x, y, str(component), "#e8eef4" if component.head is not None else "#efe6f2")
         if component.head is not None:
             for part, shift in PORTS.items():
-                axis.text(x + shift, y - 0.34, part, fontsize=5, ha="center", va="center", color=PARTS[part], zorder=4)
+                axis.text(x + shift, y - 0.36, part, fontsize=6, ha="center", va="center", color=PARTS[part], zorder=4)
     _box(axis, 0, top, "logits", "#eeeeee")
     largest = max(np.abs(drop).max(), 1e-9) if len(drop) else 1.0
     for name, share in zip(edges, drop, strict=True):
@@ -58,7 +62,7 @@ def _draw(axis: Axes, names: Sequence[str], edges: Sequence[str], drop: np.ndarr
         axis.add_patch(
             FancyArrowPatch(
                 (x0, y0 + 0.22),
-                (x1 + PORTS.get(edge.part, 0.0), y1 - 0.3),
+                (x1 + PORTS.get(edge.part, 0.0), y1 - (0.42 if edge.part in PORTS else 0.2)),
                 connectionstyle="arc3,rad=0.06",
                 arrowstyle="-|>",
                 mutation_scale=5 + 5 * strength,
@@ -69,13 +73,9 @@ def _draw(axis: Axes, names: Sequence[str], edges: Sequence[str], drop: np.ndarr
                 zorder=2,
             )
         )
-    width = max((abs(x) for x, _ in places.values()), default=1) + 0.8
-    axis.set_xlim(-width, width)
-    axis.set_ylim(-0.7, top + 0.6)
-    layers = sorted({component.layer for component in places})
-    axis.set_yticks([2 * layer + 0.5 for layer in layers], labels=[f"layer {layer}" for layer in layers])
-    axis.set_xticks([])
-    axis.tick_params(length=0)
+    for layer in {component.layer for component in places}:
+        axis.text(0, 2 * layer + 0.5, f"layer {layer}", transform=axis.get_yaxis_transform(), ha="right", va="center")
+    axis.tick_params(length=0, labelbottom=False, labelleft=False)
     for side in axis.spines.values():
         side.set_visible(False)
 

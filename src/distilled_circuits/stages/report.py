@@ -148,7 +148,7 @@ def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, P
             circuit_drawing(nodes, names, drops),
             "Both circuits, layers upward; an arrow is an edge that is kept, the wider the more of what the circuit "
             f"keeps is lost when it alone is patched; N = {prompts} prompts. Widths are each model's own; dashed: more "
-            "is left.",
+            "is left. A node without an arrow has no single edge that costs so much.",
             "circuits with their edges",
         )
     }
