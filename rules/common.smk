@@ -43,7 +43,7 @@ def repro(stage):
     That is what a repro of the whole upstream would do, which fails while another job reads the same input: DVC asks
     for a write lock on every stage that it passes. What DVC says goes into the log, progress and errors on the screen.
     """
-    inputs = " ".join(target for path in graph.stages[stage].inputs for target in graph.checkout_targets(path))
+    inputs = " ".join(made_inputs(stage))
     restore = f"dvc --wait-for-lock checkout --force {inputs} && " if inputs else ""
     job = f"{restore}dvc --wait-for-lock repro --single-item {graph.stages[stage].wildcard_name()}"
     in_wildcards = job.replace("{", "{wildcards.")

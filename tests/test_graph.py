@@ -136,20 +136,6 @@ def test_folders_stand_for_all_outputs_below_them(graph):
     assert graph.made("results/pairs/${item.pair}/ioi/prompts.json") == ["results/pairs/{pair}/ioi/prompts.json"]
 
 
-def test_a_folder_is_checked_out_by_the_stages_that_fill_it(graph):
-    """DVC reads its lock anew for each target: stages wholly in the folder are named, others' outputs one by one."""
-    whole = graph.checkout_targets("results/pairs")
-    assert whole[:2] == ["teacher", "student"]
-    assert "distillation" in whole
-    assert "comparison" not in whole
-    part = graph.checkout_targets("results/pairs/mini/ioi")
-    assert "results/pairs/mini/ioi/influence.h5" in part
-    assert not any("numerals" in path or "/" not in path for path in part)
-    assert graph.checkout_targets("data/lexicon") == []
-    declared = "results/pairs/${item.pair}/ioi/prompts.json"
-    assert graph.checkout_targets(declared) == ["results/pairs/{pair}/ioi/prompts.json"]
-
-
 def test_a_key_changes_with_parameters_and_code_of_its_stage_alone(graph):
     """What Snakemake sees of a stage is its declaration, its parameters and the bytes of its code."""
     influence = next(item for item in graph.instances() if item.name == "influence@mini-ioi")

@@ -109,21 +109,6 @@ class Graph:
             return [path]
         return [out for out in outputs if out.startswith(f"{path}/")]
 
-    def checkout_targets(self, declared: str) -> list[str]:
-        """Return what `dvc checkout` restores a declared input by: itself, or what fills it where it is a folder.
-
-        A stage whose every item writes into the folder is named once: DVC reads dvc.lock anew for each target.
-        """
-        made = self.made(declared)
-        if made == [as_wildcards(declared)]:
-            return made
-        targets = []
-        for stage in self.stages.values():
-            outputs = [out for instance in stage.instances() for out in instance.outputs]
-            inside = [out for out in outputs if out in made]
-            targets += [stage.name] if inside and inside == outputs else inside
-        return targets
-
     def abandoned(self, lock: str) -> list[str]:
         """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
         recorded = (yaml.safe_load(lock) or {}).get("stages", {})
