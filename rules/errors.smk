@@ -1,5 +1,5 @@
 # One line instead of a traceback for a mistake in params.yaml or dvc.yaml.
-from snakemake.exceptions import WorkflowError
+import sys
 
 from distilled_circuits.errors import UserError
 
@@ -9,4 +9,5 @@ def or_stop(read, *arguments):
     try:
         return read(*arguments)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        # A WorkflowError would add the lines of these rules, which are not where the mistake is.
+        sys.exit(f"distilled-circuits: {error}")

@@ -123,6 +123,7 @@ def test_a_mistake_ends_a_run_without_a_traceback(key, value, message, content, 
         assert done.returncode != 0
         assert message in output
         assert "Traceback" not in output
+        assert 'File "' not in output
     assert not (tmp_path / "results").exists()
 
 
