@@ -1,4 +1,4 @@
-# Each target sets up .venv when it is missing. `make reproduce CORES=8` uses more cores, `PYTHON=python3.12` another Python.
+# Each target sets up .venv when it is missing. CORES=8 uses more cores (reproduce, test), PYTHON=python3.12 another Python.
 PYTHON ?= python3
 CORES ?= 2
 # Exact versions that install without a GPU. For your GPU's build of torch: install it into .venv first and set
@@ -16,7 +16,8 @@ reproduce: .venv/ready
 	@echo "The report is results/report.html"
 
 test: .venv/ready
-	HF_HUB_OFFLINE=1 python -m pytest
+	@# File by file on all cores: the tests of one file share what they made.
+	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile
 
 check: .venv/ready
 	ruff check .
