@@ -16,7 +16,7 @@ reproduce: .venv/ready
 	@echo "The report is results/report.html"
 
 test: .venv/ready
-	@# File by file on all cores: the tests of one file share what they made.
+	@# Files side by side, each in one process: its tests share what they made.
 	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile
 
 check: .venv/ready

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import psutil
-from snakemake.exceptions import WorkflowError
 
 from distilled_circuits.artifacts import write_text
 from distilled_circuits.graph import load_graph, places_of, sorted_lock
@@ -86,7 +85,7 @@ def refuse_second_run():
     try:
         fcntl.flock(run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise WorkflowError("another snakemake run is at work in this folder: wait until it ends or stop it") from None
+        stop("another snakemake run is at work in this folder: wait until it ends or stop it")
 
 
 def jobs_left_behind():

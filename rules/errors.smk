@@ -1,7 +1,12 @@
-# One line instead of a traceback for a mistake in params.yaml or dvc.yaml.
+# One line instead of a traceback for what a person can put right.
 import sys
 
 from distilled_circuits.errors import UserError
+
+
+def stop(message):
+    """End Snakemake with one line; a WorkflowError would add the lines of these rules, where the mistake is not."""
+    sys.exit(f"distilled-circuits: {message}")
 
 
 def or_stop(read, *arguments):
@@ -9,5 +14,4 @@ def or_stop(read, *arguments):
     try:
         return read(*arguments)
     except UserError as error:
-        # A WorkflowError would add the lines of these rules, which are not where the mistake is.
-        sys.exit(f"distilled-circuits: {error}")
+        stop(error)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -149,22 +150,22 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     assert jobs == {"circuit", "edges", "stability", "comparison", "report"}, said
 
 
-def test_an_imported_circuit_takes_the_place_of_pruning(finished):
+def test_an_imported_circuit_takes_the_place_of_pruning(finished, tmp_path):
     """A file of the exchange format is judged like a pruned circuit; a missing one is a line, and nothing changes."""
-    place, path = finished / "results/pairs/mini/numerals", finished / "params.yaml"
-    before, pruned = path.read_text(), json.loads((place / "circuit.json").read_text())
-    path.write_text(before.replace("source: pruned", "source: imported"))
+    folder = shutil.copytree(finished, tmp_path / "project")
+    place, path = folder / "results/pairs/mini/numerals", folder / "params.yaml"
+    pruned = json.loads((place / "circuit.json").read_text())
+    path.write_text(path.read_text().replace("source: pruned", "source: imported"))
     command = ("distilled-circuits", "run", "circuit", "pair=mini", "task=numerals")
-    said = call(finished, *command, check=False)
+    said = call(folder, *command, check=False)
     assert "data/circuits/mini-numerals-teacher.json: no such file" in said
     assert "Traceback" not in said
     assert json.loads((place / "circuit.json").read_text()) == pruned
     for model in ("teacher", "student"):
-        copy = finished / f"data/circuits/mini-numerals-{model}.json"
+        copy = folder / f"data/circuits/mini-numerals-{model}.json"
         copy.write_text((place / f"circuit_{model}.json").read_text())
-    call(finished, *command)
+    call(folder, *command)
     imported = json.loads((place / "circuit.json").read_text())
     for model in ("teacher", "student"):
         assert imported[model]["nodes"] == pruned[model]["nodes"]
         assert imported[model]["trace"] == []
-    path.write_text(before)

@@ -193,6 +193,7 @@ def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
     first = project.begin(until="model", seconds_of_work=2)
     said = call(project.folder, "snakemake", "--cores", "2", check=False, RAN=str(project.log))
     assert "another snakemake run is at work in this folder" in said
+    assert 'File "' not in said
     assert first.wait(timeout=120) == 0
     assert project.clean()
     assert len(project.log.read_text().split()) == EVERYTHING

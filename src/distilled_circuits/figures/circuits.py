@@ -20,6 +20,8 @@ PARTS = {"q": CYCLE[0], "k": CYCLE[4], "v": CYCLE[2], "mlp": CYCLE[3], "logits":
 """Colour of an edge by what it enters."""
 PORTS = {"q": -0.26, "k": 0.0, "v": 0.26}
 """Where q, k and v are entered, from the middle of a head's box."""
+ABOVE = 1.3
+"""How far the logits stand above a circuit's highest node."""
 
 
 def circuit_drawing(
@@ -39,14 +41,14 @@ def circuit_drawing(
         _draw(axis, places[model], edges[model], drop[model])
         axis.set_title(f"{model}: {len(nodes[model])} nodes, {len(edges[model])} edges")
         axis.set_xlim(left - 0.6, right + 0.6)
-        axis.set_ylim(-0.7, highest + 1.9)
+        axis.set_ylim(-0.7, highest + ABOVE + 0.6)
     handles = [Line2D([], [], color=colour, linewidth=2, label=f"into {part}") for part, colour in PARTS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure
 
 
 def _draw(axis: Axes, places: Mapping[Component, tuple[float, float]], edges: Sequence[str], drop: np.ndarray) -> None:
-    top = max((y for _, y in places.values()), default=0) + 1.3
+    top = max((y for _, y in places.values()), default=0) + ABOVE
     for component, (x, y) in places.items():
         _box(axis, x, y, str(component), "#e8eef4" if component.head is not None else "#efe6f2")
         if component.head is not None:

@@ -54,10 +54,6 @@ class BridgeLens(Lens):
         options = {"use_cache": False, "logits_to_keep": 1} if self.architecture.causal else {}
         return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **options)[:, -1]
 
-    def run_from(self, layer: int, resid: torch.Tensor, edits: Sequence[Edit] = ()) -> torch.Tensor:
-        """Refuse: the bridge's own restart runs the layers below all the same, and is wrong on BERT."""
-        raise NotImplementedError("restarted passes go through HookLens: TransformerBridge saves nothing by them")
-
     def _name(self, site: Site) -> str:
         name, layer = site
         if name == "resid_mid":

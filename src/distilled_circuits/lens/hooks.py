@@ -30,7 +30,11 @@ class HookLens(Lens):
         return self._forward({"input_ids": ids}, edits, {} if read is None else read)
 
     def run_from(self, layer: int, resid: torch.Tensor, edits: Sequence[Edit] = ()) -> torch.Tensor:
-        """See Lens.run_from."""
+        """Return logits of a pass that starts at `layer` with `resid` (prompt, pos, d_model) as its input.
+
+        Blocks below cost nothing; edits below `layer`, and of its input, are dropped. Exactly equal to a full run.
+        TransformerBridge has no such pass: its own restart runs the layers below all the same, and is wrong on BERT.
+        """
         above = [edit for edit in edits if edit[0][1] >= layer and edit[0] != ("resid_pre", layer)]
         entry: Edit = (("resid_pre", layer), lambda _: resid)
         with self._skipping(layer):

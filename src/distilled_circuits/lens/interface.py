@@ -40,7 +40,7 @@ class Dimensions:
 
 
 class Lens(ABC):
-    """Reads, edits and restarts forward passes of one model; leaves the model as it was after each call.
+    """Reads and edits forward passes of one model; leaves the model as it was after each call.
 
     Token ids are (prompt, pos) and of one length; logits are returned at the last position, (prompt, vocabulary).
     """
@@ -82,13 +82,6 @@ class Lens(ABC):
 
         An edit is a site and a function from its activation to a new one. Raises ValueError at sites that cannot
         be edited: `pattern`, and `resid_mid` where the skip connection would keep the old value.
-        """
-
-    @abstractmethod
-    def run_from(self, layer: int, resid: torch.Tensor, edits: Sequence[Edit] = ()) -> torch.Tensor:
-        """Return logits of a pass that starts at `layer` with `resid` (prompt, pos, d_model) as its input.
-
-        Blocks below cost nothing; edits below `layer`, and of its input, are dropped. Exactly equal to a full run.
         """
 
     def cache(
