@@ -115,6 +115,23 @@ rule stability:
         repro("stability")
 
 
+rule heads:
+    input:
+        deps("heads"),
+        key("heads"),
+    output:
+        outs("heads"),
+    log:
+        log_of("heads"),
+    benchmark:
+        benchmark_of("heads")
+    threads: threads_of("heads")
+    message:
+        message_of("heads")
+    shell:
+        repro("heads")
+
+
 rule mlps:
     input:
         deps("mlps"),
@@ -126,10 +143,50 @@ rule mlps:
     benchmark:
         benchmark_of("mlps")
     threads: threads_of("mlps")
+    resources:
+        gpu=gpu_of("mlps"),
     message:
         message_of("mlps")
     shell:
         repro("mlps")
+
+
+rule roles:
+    input:
+        deps("roles"),
+        key("roles"),
+    output:
+        outs("roles"),
+    log:
+        log_of("roles"),
+    benchmark:
+        benchmark_of("roles")
+    threads: threads_of("roles")
+    resources:
+        gpu=gpu_of("roles"),
+    message:
+        message_of("roles")
+    shell:
+        repro("roles")
+
+
+rule shift:
+    input:
+        deps("shift"),
+        key("shift"),
+    output:
+        outs("shift"),
+    log:
+        log_of("shift"),
+    benchmark:
+        benchmark_of("shift")
+    threads: threads_of("shift")
+    resources:
+        gpu=gpu_of("shift"),
+    message:
+        message_of("shift")
+    shell:
+        repro("shift")
 
 
 rule alignment:

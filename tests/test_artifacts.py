@@ -109,7 +109,7 @@ def test_readers_name_what_is_wrong(tmp_path, provenance):
         read_arrays(path, "influence/1", ["z"])
     (tmp_path / "b.json").write_text('{"a": 1}')
     with pytest.raises(UserError, match="no artifact of this project"):
-        read_json(tmp_path / "b.json", "prompts/1")
+        read_json(tmp_path / "b.json", "prompts/2")
 
 
 def test_results_that_are_no_numbers_are_refused(tmp_path, provenance):

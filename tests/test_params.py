@@ -61,7 +61,11 @@ def test_the_committed_file_is_valid():
         ("distillation.runs", ["ce"], "distillation.runs names 'ce', allowed: ce_full, ce_circuit"),
         ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (128)"),
         ("models.mini.student.layers", [6], "models.mini: student.layers is [6], allowed: layers of the teacher, 0"),
-        ("activations.sites", ["z", "pattern"], "activations: sites is ['z', 'pattern'], allowed: a list that has"),
+        (
+            "activations.sites",
+            ["z", "pattern", "residual"],
+            "activations: sites is ['z', 'pattern', 'residual'], allowed: a list that has",
+        ),
         ("noise.prompts", 999, "noise.prompts is 999, allowed: at most prompts.number (384)"),
         ("mlps.directions", 200, "mlps.directions is 200, allowed: at most the models' width (128)"),
         ("circuit", 3, "circuit: found 3, allowed: keys with values: source, ablation, means, threshold, "),

@@ -115,13 +115,17 @@ CachedSite = Literal["z", "pattern", "mlp_out", "residual"]
 class Activations(Section):
     """What is cached for each prompt."""
 
-    sites: Annotated[list[CachedSite], Distinct, Field(min_length=2, description="a list that has z and mlp_out")]
+    sites: Annotated[
+        list[CachedSite], Distinct, Field(min_length=3, description="a list that has z, pattern and mlp_out")
+    ]
     batch_size: Count
 
     @model_validator(mode="after")
     def _has_what_later_stages_read(self) -> Activations:
-        if not {"z", "mlp_out"} <= set(self.sites):
-            raise ValueError(f"sites is {self.sites}, allowed: a list that has z and mlp_out (later stages read them)")
+        if not {"z", "pattern", "mlp_out"} <= set(self.sites):
+            raise ValueError(
+                f"sites is {self.sites}, allowed: a list that has z, pattern and mlp_out (later stages read them)"
+            )
         return self
 
 
@@ -177,11 +181,60 @@ class Stability(Section):
     seed: Index
 
 
+class Heads(Section):
+    """Role detectors and their null."""
+
+    minimum: Share
+    level: Share
+    shuffles: Count
+    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    seed: Index
+
+    @model_validator(mode="after")
+    def _level_can_be_reached(self) -> Heads:
+        if self.level * (self.shuffles + 1) <= 1:
+            raise ValueError(f"shuffles is {self.shuffles}, allowed: at least {int(1 / self.level)} for this level")
+        return self
+
+
 class Mlps(Section):
-    """Principal directions of MLP outputs."""
+    """What MLPs are compared by, and what they add to the answer."""
 
     directions: Count
     similar: Share
+    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    seed: Index
+    batch_size: Count
+
+
+class Patching(Section):
+    """Activation patching, clean into corrupted."""
+
+    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    batch_size: Count
+
+
+class OutputScores(Section):
+    """Successor and copy scores of heads."""
+
+    first: Count
+    batch_size: Count
+
+
+class Probes(Section):
+    """Linear probes."""
+
+    splits: Count
+    strength: Positive
+    seed: Index
+    batch_size: Count
+
+
+class Shift(Section):
+    """Prompts off the distribution of training."""
+
+    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    seed: Index
 
 
 class Alignment(Section):
@@ -277,7 +330,12 @@ class Params(Section):
     circuit: Circuit
     edges: Edges
     stability: Stability
+    heads: Heads
     mlps: Mlps
+    patching: Patching
+    output_scores: OutputScores
+    probes: Probes
+    shift: Shift
     alignment: Alignment
     noise: Noise
     distillation: Distillation
@@ -295,7 +353,7 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
-        for name in ("noise", "edges", "stability"):
+        for name in ("noise", "edges", "stability", "patching", "shift"):
             asked = getattr(self, name).prompts
             if asked > self.prompts.number:
                 raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")

@@ -1,10 +1,12 @@
-"""Intervals and tests that every comparison shares: the bootstrap, and McNemar's exact test."""
+"""Intervals and tests that every comparison shares: the bootstrap, Student's t, and McNemar's exact test."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 Array = NDArray[np.floating]
 
@@ -21,6 +23,17 @@ def percentile_interval(samples: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def weighted_mean(values: Array, weights: Array) -> dict[str, Any]:
+    """Return a mean over prompts (prompt,) with its 95 % interval, from weights (resample, prompt)."""
+    return {"value": float(values.mean()), "interval95": list(percentile_interval(weights @ values))}
+
+
+def weighted_ratio(part: Array, whole: Array, weights: Array) -> dict[str, Any]:
+    """Return the ratio of two means over prompts, resampled together, with its 95 % interval."""
+    samples = (weights @ part) / (weights @ whole)
+    return {"value": float(part.mean() / whole.mean()), "interval95": list(percentile_interval(samples))}
+
+
 def mean_interval(values: Array, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean over its values."""
     return percentile_interval(resampled_means(values, resamples, rng))
@@ -29,6 +42,20 @@ def mean_interval(values: Array, resamples: int, rng: np.random.Generator) -> tu
 def resampled_means(values: Array, resamples: int, rng: np.random.Generator) -> Array:
     """Return the mean (resample,) of as many values as there are, drawn with repetition."""
     return values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+
+
+def interval_over_splits(values: Array) -> tuple[Array, Array, Array]:
+    """Return the mean over splits (..., split) and its 95 % interval by Student's t.
+
+    Splits draw from the same prompts, so they are not independent; the interval says how much the choice of the
+    held-out prompts matters.
+    """
+    number = values.shape[-1]
+    mean = values.mean(-1)
+    if number == 1:
+        return mean, mean, mean
+    reach = t.ppf(0.975, number - 1) * values.std(-1, ddof=1) / np.sqrt(number)
+    return mean, mean - reach, mean + reach
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:

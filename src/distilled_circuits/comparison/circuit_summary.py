@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from distilled_circuits.circuits.edges import edge_drop
-from distilled_circuits.statistics import bootstrap_weights, percentile_interval
+from distilled_circuits.statistics import bootstrap_weights, weighted_mean, weighted_ratio
 
 Array = NDArray[np.floating]
 STRONGEST = 10
@@ -35,7 +35,7 @@ def circuit_summary(
         "mlps": len(nodes) - heads,
         "sweeps": max((decision["sweep"] for decision in circuit["trace"]), default=0),
         "why_none": circuit["why_none"],
-        "full": _mean(full, weights),
+        "full": weighted_mean(full, weights),
     }
     if circuit["why_none"]:
         return summary
@@ -43,11 +43,11 @@ def circuit_summary(
     draws = 100 * evaluation["random"].mean(1) / full.mean()
     return {
         **summary,
-        "only_circuit": {**_mean(only, weights), "percent": _percent(only, full, weights)},
-        "without_circuit": {**_mean(without, weights), "percent": _percent(without, full, weights)},
+        "only_circuit": {**weighted_mean(only, weights), "percent": weighted_ratio(100 * only, full, weights)},
+        "without_circuit": {**weighted_mean(without, weights), "percent": weighted_ratio(100 * without, full, weights)},
         "random_percent": {"value": float(draws.mean()), "range": [float(draws.min()), float(draws.max())]},
         "minimality": [
-            {"node": node, **_percent(only - less, full, weights)}
+            {"node": node, **weighted_ratio(100 * (only - less), full, weights)}
             for node, less in zip(nodes, evaluation["without_node"], strict=True)
         ],
         "curve": {
@@ -92,7 +92,7 @@ def edge_summary(
         "kept": int(edges["kept"].sum()),
         "kept_as_in_paper": as_in_paper if exact.all() else None,
         "strongest": [
-            {"edge": names[index], **_percent(circuit - patched[index], circuit, weights)}
+            {"edge": names[index], **weighted_ratio(100 * (circuit - patched[index]), circuit, weights)}
             for index in order[:STRONGEST]
         ],
         "agreement": _agreement((patched - circuit).mean(1), edges["attribution"].mean(1), exact, edges["kept"]),
@@ -133,12 +133,3 @@ def _agreement(exact: Array, estimate: Array, known: NDArray[np.bool_], kept: Ar
         "edges": int(known.sum()),
         "kept_among_largest_estimates": float(kept[largest].mean()) if known.all() else None,
     }
-
-
-def _mean(values: Array, weights: Array) -> dict[str, Any]:
-    return {"value": float(values.mean()), "interval95": list(percentile_interval(weights @ values))}
-
-
-def _percent(part: Array, whole: Array, weights: Array) -> dict[str, Any]:
-    ratio = 100 * (weights @ part) / (weights @ whole)
-    return {"value": float(100 * part.mean() / whole.mean()), "interval95": list(percentile_interval(ratio))}

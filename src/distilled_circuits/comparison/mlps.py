@@ -37,9 +37,18 @@ def direction_similarity(teacher: Array, student: Array) -> Array:
     return np.abs(np.einsum("akd,bkd->abk", teacher, student)).mean(-1)
 
 
+def subspace_overlap(teacher: Array, student: Array) -> Array:
+    """Return the mean squared cosine of the principal angles between subspaces, (teacher MLP, student MLP), in [0, 1].
+
+    Inputs are orthonormal directions (mlp, k, d_model). Neither their signs nor their order matter, nor which basis of
+    a subspace they are; two random subspaces of k of d dimensions overlap by k / d.
+    """
+    return np.square(np.einsum("akd,bld->abkl", teacher, student)).sum((-2, -1)) / teacher.shape[1]
+
+
 def token_cosine(teacher: Array, student: Array) -> Array:
     """Return cosines (teacher MLP, student MLP, pos) of mean outputs (mlp, pos, d_model), as used for Fig. 7."""
-    return np.einsum("apd,bpd->abp", _unit(teacher), _unit(student))
+    return np.einsum("apd,bpd->abp", unit(teacher), unit(student))
 
 
 def scatter_coordinates(outputs: Array, number: int) -> Array:
@@ -52,5 +61,6 @@ def scatter_coordinates(outputs: Array, number: int) -> Array:
     return (outputs[:number] - mean) @ directions.T.astype(outputs.dtype)
 
 
-def _unit(vectors: Array) -> Array:
+def unit(vectors: Array) -> Array:
+    """Return vectors (..., d) of length one; a zero vector stays."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -82,23 +82,6 @@ def _with_two_intervals(value: float, samples: tuple[Array, ...]) -> dict[str, A
     return {"value": value, "interval95": components, "interval95_prompts": prompts}
 
 
-def mlp_summary(similarity: Array, token_cosine: Array) -> list[dict[str, Any]]:
-    """Return for each teacher MLP its most similar student MLP, and their cosine at the first and the other tokens."""
-    rows = []
-    for teacher, student in enumerate(similarity.argmax(1)):
-        cosine = token_cosine[teacher, student]
-        rows.append(
-            {
-                "teacher": f"MLP{teacher}",
-                "student": f"MLP{student}",
-                "similarity": float(similarity[teacher, student]),
-                "first_token_cosine": float(cosine[0]),
-                "other_tokens_cosine": float(cosine[1:].mean()),
-            }
-        )
-    return rows
-
-
 def noise_summary(level: Array, score: Array) -> dict[str, Any]:
     """Return the curve: mean and standard deviation over seeds by level, and the plateau (mean of its last quarter)."""
     mean, spread = score.mean(1), score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(score))

@@ -56,6 +56,12 @@ class Blocks:
         """The type that the model computes in."""
         return self.unembedding.weight.dtype
 
+    @property
+    def final_norm(self) -> nn.Module:
+        """The module that stands between the last stream and the unembedding, where it is one alone."""
+        (path,) = self._final
+        return operator.attrgetter(path)(self._model)
+
     def attention_input(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
         """Return what q, k and v are projected from: the stream, normed where the norm stands before."""
         norm = self.architecture.qkv_norm

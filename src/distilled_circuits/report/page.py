@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from distilled_circuits.figures.style import to_png
@@ -35,10 +35,16 @@ class Picture:
 def render(**content: Any) -> str:
     """Fill the page's template; a name that the template uses and nobody gives is an error."""
     folder = files("distilled_circuits.report")
-    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader(__package__, "."),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"number": number, "interval": interval, "percent": percent}
     environment.globals["style"] = (folder / "page.css").read_text(encoding="utf-8")
-    return environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8")).render(**content)
+    return environment.get_template("page.html.j2").render(**content)
 
 
 def number(value: float | None, digits: int = 2) -> str:

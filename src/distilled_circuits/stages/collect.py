@@ -34,7 +34,11 @@ class TaskResults:
     evaluation: dict[str, dict[str, np.ndarray]]
     edges: dict[str, dict[str, np.ndarray]]
     stability: dict[str, Any]
+    heads: dict[str, np.ndarray]
+    roles_played: dict[str, Any]
     mlps: dict[str, np.ndarray]
+    roles: dict[str, dict[str, np.ndarray]]
+    shift: dict[str, np.ndarray]
     alignment: dict[str, Any]
     noise: dict[str, np.ndarray] | None
 
@@ -71,7 +75,7 @@ def collect(job: Job) -> Iterator[PairResults]:
 
 
 def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
-    prompts = read_json(place / "prompts.json", "prompts/1")
+    prompts = read_json(place / "prompts.json", "prompts/2")
     influence = _arrays(place / "influence.h5", "influence/2")
     return TaskResults(
         task=task,
@@ -87,7 +91,11 @@ def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
         evaluation=_by_model(_arrays(place / "evaluation.h5", "evaluation/1")),
         edges=_by_model(_arrays(place / "edges.h5", "edges/1")),
         stability=read_json(place / "stability.json", "stability/1"),
-        mlps=_arrays(place / "mlps.h5", "mlps/1"),
+        heads=_arrays(place / "heads.h5", "heads/1"),
+        roles_played=read_json(place / "roles_played.json", "roles_played/1"),
+        mlps=_arrays(place / "mlps.h5", "mlps/2"),
+        roles=_by_model(_arrays(place / "roles.h5", "roles/1")),
+        shift=_arrays(place / "shift.h5", "shift/1"),
         alignment=read_json(place / "alignment.json", "alignment/1"),
         noise=_arrays(place / "noise.h5", "noise/1") if has_noise else None,
     )
@@ -108,7 +116,7 @@ def _arrays(path: Path, schema: str) -> dict[str, np.ndarray]:
 
         def visit(name: str, item: Any) -> None:
             if hasattr(item, "shape"):
-                found[name] = item.asstr()[:] if item.dtype.kind == "O" else item[()]
+                found[name] = item.asstr()[()] if item.dtype.kind == "O" else item[()]
 
         file.visititems(visit)
     return found

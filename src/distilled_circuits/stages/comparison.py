@@ -13,12 +13,14 @@ import yaml
 
 from distilled_circuits.artifacts import read_plain_json, write_json, write_text
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
+from distilled_circuits.comparison.mlp_summary import mlp_summary
+from distilled_circuits.comparison.role_summary import output_summary, patching_summary, probe_summary
 from distilled_circuits.comparison.scores import SCORES, baseline_problem, influence_scores, retained_percent
+from distilled_circuits.comparison.shift_summary import answer_in_words, shift_summary
 from distilled_circuits.comparison.summary import (
     contrasts,
     distillation_summary,
     logit_difference_summary,
-    mlp_summary,
     noise_summary,
     robustness_summary,
 )
@@ -68,6 +70,10 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "circuit_ablation": job.param("circuit.ablation"),
         "circuit_means": job.param("circuit.means"),
         "circuit_threshold": job.param("circuit.threshold"),
+        "mlps_similar": job.param("mlps.similar"),
+        "first_tokens": job.param("output_scores.first"),
+        "role_minimum": job.param("heads.minimum"),
+        "role_level": job.param("heads.level"),
         "edge_threshold": job.param("edges.threshold"),
         "edges_relative_to": job.param("edges.relative_to"),
         "models": {name: _model(result, name) for name in (*MODELS, "base")},
@@ -107,6 +113,7 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
     threshold = job.param("circuit.threshold")
     unablated = {name: task.influence[name].unablated.astype(float) for name in MODELS}
     ablated = {name: task.influence[name].ablated.astype(float) for name in MODELS}
+    shift = shift_summary(task.shift, task.circuit, task.roles_played, resamples, rng)
     alignment = {key: value for key, value in task.alignment.items() if key not in ("provenance", "matches")}
     return {
         "title": task.title,
@@ -118,7 +125,12 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
         },
         "edges": {name: edge_summary(task.edges[name], threshold, resamples, rng) for name in MODELS},
         "stability": {name: stability_summary(task.stability[name]) for name in MODELS},
-        "mlps": mlp_summary(task.mlps["similarity"], task.mlps["token_cosine"]),
+        "mlps": mlp_summary(task.mlps, job.param("mlps.similar"), resamples, rng),
+        "roles": {name: task.roles_played[name] for name in MODELS},
+        "patching": {name: patching_summary(task.roles[name], resamples, rng) for name in MODELS},
+        "output_scores": {name: output_summary(task.roles[name], resamples, rng) for name in MODELS},
+        "probes": {name: probe_summary(task.roles[name]) for name in MODELS},
+        "shift": {**shift, "answer": answer_in_words(shift["variants"])},
         "alignment": alignment,
         "noise": noise_summary(task.noise["level"], task.noise["score"]) if task.noise else None,
     }

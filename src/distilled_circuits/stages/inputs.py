@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,11 @@ from distilled_circuits.lens.interface import Lens
 
 def prompt_tensors(path: Path, device: torch.device, number: int | None = None) -> PromptTensors:
     """Return the first `number` clean prompts (all by default) of a `prompts` artifact."""
-    records = read_json(path, "prompts/1")["prompts"][:number]
+    return record_tensors(read_json(path, "prompts/2")["prompts"][:number], device)
+
+
+def record_tensors(records: Sequence[Mapping[str, Any]], device: torch.device) -> PromptTensors:
+    """Return encoded prompts as tensors."""
 
     def column(key: str) -> torch.Tensor:
         return torch.tensor([record[key] for record in records], device=device)

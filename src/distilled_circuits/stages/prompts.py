@@ -28,5 +28,5 @@ def run(job: Job) -> None:
                 f"teacher and student of {job.item['pair']} read {ours['clean']!r} as different tokens; "
                 "pairs with two tokenizers are not supported"
             )
-    provenance = job.provenance("prompts/1", dtype="int64", seeds={"prompts": settings.seed})
+    provenance = job.provenance("prompts/2", dtype="int64", seeds={"prompts": settings.seed})
     write_json(job.output("prompts"), provenance, {"task": task.name, "title": task.title, "prompts": teacher})

@@ -13,23 +13,20 @@ from distilled_circuits.comparison.scores import baseline_problem, retained_perc
 from distilled_circuits.figures.alignment import matched_pairs, noise_curve
 from distilled_circuits.figures.circuits import circuit_drawing, minimality_bars, size_curves
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
-from distilled_circuits.figures.mlps import mlp_heat_map, mlp_scatter
 from distilled_circuits.figures.training import accuracy_bars, accuracy_curves, loss_curves
 from distilled_circuits.progress import track
 from distilled_circuits.report.page import Picture, render
 from distilled_circuits.stages.collect import PairResults, TaskResults, collect
 from distilled_circuits.stages.job import MODELS, Job
+from distilled_circuits.stages.role_pictures import head_pictures, mlp_pictures, role_pictures, shift_pictures
 
 
 def run(job: Job) -> None:
     """Write results/report.html."""
     compared = read_json(job.input("comparison"), "comparison/1")
-    similar = job.param("mlps.similar")
     with track(len(job.param("pairs")) * len(job.param("tasks")), f"{job.name} tasks drawn") as progress:
         sections = [
-            _section(
-                result, compared["pairs"][result.pair], compared["register"][result.pair], similar, progress.advance
-            )
+            _section(result, compared["pairs"][result.pair], compared["register"][result.pair], progress.advance)
             for result in collect(job)
         ]
     write_text(job.output("report"), render(sections=sections, libraries=library_versions()))
@@ -39,7 +36,6 @@ def _section(
     result: PairResults,
     numbers: dict[str, Any],
     rows: list[dict[str, Any]],
-    similar: float,
     advance: Callable[[], None],
 ) -> dict[str, Any]:
     """Return all that the page shows of one pair."""
@@ -51,7 +47,7 @@ def _section(
     prompts = len(result.distillations[0]["after"]["full"])
     tasks = {}
     for task in result.tasks:
-        tasks[task.task] = _task(task, numbers, similar, plateau)
+        tasks[task.task] = _task(task, numbers, plateau)
         advance()
     return {
         "numbers": numbers,
@@ -78,14 +74,18 @@ def _section(
     }
 
 
-def _task(task: TaskResults, numbers: dict[str, Any], similar: float, plateau: float) -> dict[str, Any]:
+def _task(task: TaskResults, numbers: dict[str, Any], plateau: float) -> dict[str, Any]:
     """Return the figures of one task."""
+    compared = numbers["tasks"][task.task]
     matches = task.alignment["matches"]
     shown: dict[str, Any] = {
         "example": task.prompts[0],
         **_ablation_pictures(task, numbers),
         **_circuit_pictures(task, numbers),
-        **_mlp_pictures(task, similar),
+        **head_pictures(task),
+        **mlp_pictures(task, compared["mlps"], numbers["mlps_similar"]),
+        **role_pictures(task, compared, numbers["first_tokens"]),
+        **shift_pictures(compared["shift"]),
         "matches": Picture.of(
             matched_pairs(matches),
             f"The {len(matches)} matched pairs behind the score; a pair on the dashed line has equal influence. Named "
@@ -169,23 +169,3 @@ def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, P
             "circuits by size",
         )
     return shown
-
-
-def _mlp_pictures(task: TaskResults, similar: float) -> dict[str, Picture]:
-    similarity = task.mlps["similarity"]
-    teacher, student = np.unravel_index(similarity.argmax(), similarity.shape)
-    points = [task.mlps[f"{model}/scatter"][mlp] for model, mlp in zip(MODELS, (teacher, student), strict=True)]
-    return {
-        "heat_map": Picture.of(
-            mlp_heat_map(similarity, similar),
-            f"Mean |cosine| of the leading directions of MLP outputs over all prompts and tokens; above {similar} "
-            "framed.",
-            "similarity of MLPs",
-        ),
-        "scatter": Picture.of(
-            mlp_scatter(*points, (f"T-MLP{teacher}", f"S-MLP{student}")),
-            f"The most similar pair: outputs at every token of {len(points[0])} prompts in each model's own first two "
-            "principal directions (signs are arbitrary).",
-            "principal directions of an MLP pair",
-        ),
-    }

@@ -10,7 +10,7 @@ from distilled_circuits.tasks.prompt import Prompt, Span
 
 
 def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list[dict[str, Any]]:
-    """Return a record for each prompt: its texts, token ids, answer and distractor ids, and positions by role.
+    """Return a record for each prompt: texts, tokens, ids, answer and distractor ids, and positions by role.
 
     `tokenizer` is a fast Hugging Face tokenizer, `name` what errors call it. No special tokens are added: scores are
     taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an
@@ -39,6 +39,7 @@ def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
         "corrupted": prompt.corrupted,
         "answer": prompt.answer,
         "distractor": prompt.distractor,
+        "tokens": [prompt.clean[start:end].strip() for start, end in offsets],
         "ids": clean["input_ids"],
         "corrupted_ids": corrupted["input_ids"],
         "answer_id": _one_token(prompt, prompt.answer, tokenizer, name),

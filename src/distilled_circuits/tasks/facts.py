@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.tasks.lexicon import Fact, Lexicon
@@ -15,13 +16,16 @@ QUESTIONS = {
 """Three wordings for each relation, all of one length."""
 
 
-def facts_prompts(lexicon: Lexicon, number: int, rng: random.Random) -> list[Prompt]:
+Wordings = Mapping[str, Sequence[str]]
+
+
+def facts_prompts(lexicon: Lexicon, number: int, rng: random.Random, wordings: Wordings = QUESTIONS) -> list[Prompt]:
     """Return `number` different questions, in random order.
 
     The corrupted question asks the same about somebody else, whose answer is the distractor: it has the same type.
     Facts are memorised, not inferred, so every question is one that was trained.
     """
-    questions = [(fact, wording) for fact in lexicon.facts for wording in QUESTIONS[fact.relation]]
+    questions = [(fact, wording) for fact in lexicon.facts for wording in wordings[fact.relation]]
     if number > len(questions):
         raise UserError(
             f"{number} questions about facts are asked for, but data/lexicon/facts.csv makes only {len(questions)}: "

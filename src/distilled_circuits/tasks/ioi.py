@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example, Prompt, compose, is_held_out, last_word
@@ -16,12 +17,15 @@ FRAMES = (
 """Text around the three names; all of one length, so that positions agree."""
 
 
-def ioi_prompts(lexicon: Lexicon, number: int, rng: random.Random) -> list[Prompt]:
+Frame = tuple[str, ...]
+
+
+def ioi_prompts(lexicon: Lexicon, number: int, rng: random.Random, frames: Sequence[Frame] = FRAMES) -> list[Prompt]:
     """Return `number` held-out prompts, ABBA and BABA in turn (the indirect object first, then second)."""
     prompts: list[Prompt] = []
     seen: set[str] = set()
     while len(prompts) < number:
-        frame, place, gift = _scene(lexicon, rng)
+        frame, place, gift = _scene(lexicon, frames, rng)
         receiver, giver, other_receiver, other_giver, third = rng.sample(lexicon.names, 5)
         receiver_first = len(prompts) % 2 == 0
         clean, roles = _text(frame, place, gift, (receiver, giver, giver), receiver_first)
@@ -39,7 +43,7 @@ def ioi_prompts(lexicon: Lexicon, number: int, rng: random.Random) -> list[Promp
 def ioi_example(lexicon: Lexicon, rng: random.Random) -> Example:
     """Return a training text with its receiver, the one determined word, at the end."""
     while True:
-        frame, place, gift = _scene(lexicon, rng)
+        frame, place, gift = _scene(lexicon, FRAMES, rng)
         receiver, giver = rng.sample(lexicon.names, 2)
         text, roles = _text(frame, place, gift, (receiver, giver, giver), rng.random() < 0.5)
         if not is_held_out(text):
@@ -49,12 +53,12 @@ def ioi_example(lexicon: Lexicon, rng: random.Random) -> Example:
             return Example(full, ((len(text) + 1, len(full) - 1),), gaps, decoys)
 
 
-def _scene(lexicon: Lexicon, rng: random.Random) -> tuple[tuple[str, ...], str, str]:
-    return rng.choice(FRAMES), rng.choice(lexicon.places), rng.choice(lexicon.gifts)
+def _scene(lexicon: Lexicon, frames: Sequence[Frame], rng: random.Random) -> tuple[Frame, str, str]:
+    return rng.choice(frames), rng.choice(lexicon.places), rng.choice(lexicon.gifts)
 
 
 def _text(
-    frame: tuple[str, ...], place: str, gift: str, names: tuple[str, str, str], receiver_first: bool
+    frame: Frame, place: str, gift: str, names: tuple[str, str, str], receiver_first: bool
 ) -> tuple[str, dict[str, tuple[tuple[int, int], ...]]]:
     receiver, giver, repeated = names
     before, between, where, at_place, what, gave = (part.format(place=place, gift=gift) for part in frame)

@@ -1,0 +1,1 @@
+"""What components do: role detectors, activation patching, scores of OV circuits, linear probes."""
