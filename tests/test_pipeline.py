@@ -28,6 +28,7 @@ def artifacts(folder: Path) -> list[Path]:
     names = (
         "prompts.json",
         "circuit.json",
+        "roles_played.json",
         "circuit_teacher.json",
         "circuit_student.json",
         "stability.json",
@@ -56,7 +57,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    assert len(found) == 3 + 2 * 11 + 1 + 1 + 6 + 1
+    assert len(found) == 3 + 2 * 15 + 1 + 1 + 6 + 1
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -105,11 +106,18 @@ def test_the_report_is_self_contained_and_complete(finished):
     assert "These models are not GPT-2" in page
     compared = json.loads((finished / "results/comparison.json").read_text())["pairs"]["mini"]["tasks"].values()
     with_circuits = sum(any(not found["why_none"] for found in task["circuit"].values()) for task in compared)
-    assert page.count("<img") == 1 + 2 * 6 + 2 * with_circuits + 1 + 2
+    played = sum(
+        any(task["roles"][model][role]["plays"] for model in task["roles"])
+        for task in compared
+        for role in task["roles"]["teacher"]
+    )
+    patched = sum(not any(found["why_none"] for found in task["patching"].values()) for task in compared)
+    shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
+    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 1 + 2
     for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
-    assert not re.search(r"\b(nan|inf|none)\b", text, re.IGNORECASE)
+    assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", text)
 
 
 def test_the_register_has_every_published_number(finished):
@@ -147,7 +155,7 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     planned = call(finished, "snakemake", "--dry-run")
     path.write_text(before)
     jobs = set(re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE)) - {"total", "all"}
-    assert jobs == {"circuit", "edges", "stability", "comparison", "report"}, said
+    assert jobs == {"circuit", "edges", "stability", "heads", "shift", "comparison", "report"}, said
 
 
 def test_an_imported_circuit_takes_the_place_of_pruning(finished, tmp_path):

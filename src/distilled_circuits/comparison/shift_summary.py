@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilled_circuits.comparison.scores import baseline_problem
-from distilled_circuits.statistics import bootstrap_weights, percentile_interval, weighted_ratio
+from distilled_circuits.statistics import bootstrap_weights, exact_mcnemar, percentile_interval, weighted_ratio
 
 Array = NDArray[np.floating]
 MODELS = ("teacher", "student")
@@ -61,6 +61,7 @@ def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array]) -> d
             samples[model] = 100 * drawn / (weights[USUAL] @ usual)
             value = 100 * float(full.mean() / usual.mean())
             row[model]["kept"] = {"value": value, "interval95": list(percentile_interval(samples[model]))}
+    row["right"] = _right(*(found[f"{name}/{model}/correct"] for model in MODELS))
     row["difference"], row["verdict"] = None, ""
     if len(samples) == len(MODELS):
         low, high = percentile_interval(samples["student"] - samples["teacher"])
@@ -70,6 +71,12 @@ def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array]) -> d
             "student keeps less" if high < 0 else "student keeps more" if low > 0 else "no difference shown"
         )
     return row
+
+
+def _right(teacher: Array, student: Array) -> dict[str, Any]:
+    """Return how many prompts only one of the models answers, and the exact p of that by McNemar's test."""
+    only = {"only_teacher": int((teacher & ~student).sum()), "only_student": int((student & ~teacher).sum())}
+    return {**only, "p": exact_mcnemar(*only.values())}
 
 
 def _roles(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +14,11 @@ from distilled_circuits.figures.style import STUDENT, TEACHER, new_figure
 COLOURS = {"teacher": TEACHER, "student": STUDENT}
 
 
-def mlp_heat_maps(similarities: Mapping[str, np.ndarray], similar: float) -> Figure:
-    """Draw teacher MLPs against student MLPs by each measure (DC Fig. 7); pairs above `similar` are framed."""
+def mlp_heat_maps(similarities: Mapping[str, np.ndarray], similar: float, framed: Collection[str]) -> Figure:
+    """Draw teacher MLPs against student MLPs by each measure (DC Fig. 7).
+
+    Pairs above `similar` are framed for the measures in `framed`.
+    """
     teachers, students = next(iter(similarities.values())).shape
     figure = new_figure(1.1 + len(similarities) * (0.35 + 0.55 * students), 1.2 + 0.38 * teachers)
     axes = figure.subplots(1, len(similarities), squeeze=False)[0]
@@ -24,7 +27,7 @@ def mlp_heat_maps(similarities: Mapping[str, np.ndarray], similar: float) -> Fig
         for (row, column), value in np.ndenumerate(values):
             colour = "white" if value > 0.6 else "black"
             axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-            if value > similar:
+            if measure in framed and value > similar:
                 axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=STUDENT, linewidth=1.8))
         axis.set_title(measure)
         axis.set_xticks(range(students), labels=[f"S-MLP{n}" for n in range(students)], fontsize=8)

@@ -48,8 +48,11 @@ def render(**content: Any) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Return a number with a fixed number of digits and a real minus sign; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    """Return a number with a fixed number of digits and a real minus sign, none before zero; a dash for None."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.removeprefix("-")).replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 1) -> str:

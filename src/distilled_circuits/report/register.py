@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distilled_circuits.lens.components import Component
+
 FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
 STAND_INS = {"simpleqa": "facts"}
 """Tasks of the papers that another task stands in for here."""
+ROLES = {
+    "similar member detection": "duplicate_token",
+    "numeral detection": "numeral_detection",
+    "numeral mover": "numeral_mover",
+    "successor": "successor",
+}
+"""Roles of Table 1 by the names of our detectors."""
 PAPERS_THRESHOLD = 0.20
 """Of pruning, for what section 3.1.1 prints."""
 CONDITIONS = {
@@ -47,6 +56,9 @@ def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict
 def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
     if measured is None:
         has_finder = (entry["paper"], entry["where"], entry["quantity"]) in FINDERS
+        absent = _absent_role(entry["setting"], pair)
+        if has_finder and absent:
+            return f"not measured: {absent}"
         return "not measured in this run" if has_finder else "not measured by this version"
     setting = entry["setting"]
     task = STAND_INS.get(setting.get("task"), setting.get("task"))
@@ -58,6 +70,14 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
     if pair["trained_here"]:
         return f"not comparable: {pair['pair']} is not {setting.get('pair') or setting.get('model')}{other_task}"
     return f"see the intervals{other_task}"
+
+
+def _absent_role(setting: dict[str, Any], pair: dict[str, Any]) -> str | None:
+    """Say why a role of Table 1 has no number here: an absent role is a finding."""
+    if setting.get("role") not in ROLES or not _task(setting, pair):
+        return None
+    found = _played(setting, pair, ROLES[setting["role"]])
+    return "the head of this role is not in the circuit" if found else "no head stands out in this role"
 
 
 def _measure(entry: dict[str, Any], pair: dict[str, Any]) -> Measured:
@@ -142,6 +162,58 @@ def _without_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     return {key: found["without_circuit"][key] for key in ("value", "interval95")}
 
 
+def _played(setting: dict[str, Any], pair: dict[str, Any], role: str) -> dict[str, Any] | None:
+    """Return what is said of the head that plays a role; None where no head does."""
+    task = _task(setting, pair)
+    found = task and task["roles"][_side(setting)].get(role)
+    return found if found and found["plays"] else None
+
+
+def _role_in_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    found = _played(setting, pair, ROLES[setting["role"]])
+    return found and found["in_circuit"] and {key: found["in_circuit"][key] for key in ("value", "interval95")}
+
+
+def _patched_numerals(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    places = task["patching"][_side(setting)]["places"] if task else {}
+    return places["numerals"]["attention"]["logits"] if "numerals" in places else None
+
+
+def _score_of_successor(kind: str) -> Finder:
+    def find(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+        found = _played(setting, pair, "successor")
+        if not found:
+            return None
+        head = Component.parse(found["best"])
+        return _value(_task(setting, pair)["output_scores"][_side(setting)][kind]["heads"][head.layer][head.head])
+
+    return find
+
+
+def _mean_successor_score(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    task = _task(setting, pair)
+    return task and task["output_scores"][_side(setting)]["successor"]["mean"]
+
+
+def _probe_at(role: str, target: str) -> Finder:
+    """Return what a probe reads behind the block of our head of a role, in percent: the paper names layers of GPT-2."""
+
+    def find(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+        found = _played(setting, pair, role)
+        if not found:
+            return None
+        probes = _task(setting, pair)["probes"][_side(setting)]
+        curve = probes["targets"][target]["residual"]
+        stage = 2 + 2 * Component.parse(found["best"]).layer
+        return {
+            "value": 100 * curve["mean"][stage],
+            "interval95": [100 * curve["low"][stage], 100 * curve["high"][stage]],
+        }
+
+    return find
+
+
 def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
     return _value(task["noise"]["plateau"]) if task and task["noise"] else None
@@ -160,6 +232,7 @@ def _distilled(which: str) -> Finder:
     return find
 
 
+J_PATCHING = "logit difference recovered patching numerals into the attention of the detecting layer"
 FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Table 2", "mean ablation drop, percent"): _robustness,
     (FIRST_PAPER, "Table 2", "difference of means"): _robustness_gap,
@@ -172,6 +245,17 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "3.1.1", "logit difference with the circuit ablated"): _without_circuit,
     (FIRST_PAPER, "Appendix N", "logit difference retained by the circuit alone, percent"): _at_threshold,
     (FIRST_PAPER, "Appendix L", "brittleness, percentage points per 0.1 compression"): _brittleness,
+    (FIRST_PAPER, "Table 1", "ablation change, percent"): _role_in_circuit,
+    (FIRST_PAPER, "Appendix J", J_PATCHING): _patched_numerals,
+    (FIRST_PAPER, "Appendix J", "successor score of L9H1 / L4H1, percent"): _score_of_successor("successor"),
+    (FIRST_PAPER, "Appendix J", "copy score of L9H1 / L4H1, percent"): _score_of_successor("copy"),
+    (FIRST_PAPER, "Appendix J", "model-wide mean successor score of heads, percent"): _mean_successor_score,
+    (FIRST_PAPER, "Appendix J", "probe accuracy, full list at layer 7 / 3, percent"): _probe_at(
+        "numeral_mover", "all_elements"
+    ),
+    (FIRST_PAPER, "Appendix J", "probe accuracy, next numeral, layer 9 / 4, percent"): _probe_at(
+        "successor", "next_element"
+    ),
     (FIRST_PAPER, "4.2.1", "alignment plateau under noise"): _plateau,
     (SECOND_PAPER, "Table 1", "accuracy"): _distilled("accuracy"),
     (SECOND_PAPER, "Table 1", "circuit accuracy"): _distilled("circuit_accuracy"),

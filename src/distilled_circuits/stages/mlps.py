@@ -111,4 +111,4 @@ def _ablate_groups(out: HDF5Writer, sets: NodeSets, similarity: np.ndarray, simi
     out.put("groups/name", np.array(list(groups), dtype=str), ("group",))
     members = [" ".join(str(Component(mlp)) for mlp in group) for group in groups.values()]
     out.put("groups/members", np.array(members, dtype=str), ("group",))
-    out.put("groups/together", np.array(together).reshape(len(groups), -1), ("group", "prompt"))
+    out.put("groups/together", np.array(together).reshape(len(groups), len(alone[0])), ("group", "prompt"))

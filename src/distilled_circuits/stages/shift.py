@@ -110,4 +110,4 @@ def _measure(
     }
     for way, without in ways.items():
         values = [without(Component.parse(head)) for head in heads]
-        out.put(f"{place}/{way}", np.array(values).reshape(len(heads), -1), ("head", "prompt"))
+        out.put(f"{place}/{way}", np.array(values).reshape(len(heads), len(prompts)), ("head", "prompt"))
