@@ -203,9 +203,12 @@ def _probe_at(role: str, target: str) -> Finder:
         found = _played(setting, pair, role)
         if not found:
             return None
-        probes = _task(setting, pair)["probes"][_side(setting)]
-        curve = probes["targets"][target]["residual"]
+        targets = _task(setting, pair)["probes"][_side(setting)]["targets"]
         stage = 2 + 2 * Component.parse(found["best"]).layer
+        if target == EVERY_ELEMENT:
+            curves = [found["residual"]["mean"] for name, found in targets.items() if name.startswith("element_")]
+            return _value(100 * sum(curve[stage] for curve in curves) / len(curves))
+        curve = targets[target]["residual"]
         return {
             "value": 100 * curve["mean"][stage],
             "interval95": [100 * curve["low"][stage], 100 * curve["high"][stage]],
@@ -232,6 +235,7 @@ def _distilled(which: str) -> Finder:
     return find
 
 
+EVERY_ELEMENT = "each element of the sequence, on average"
 J_PATCHING = "logit difference recovered patching numerals into the attention of the detecting layer"
 FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Table 2", "mean ablation drop, percent"): _robustness,
@@ -250,6 +254,9 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Appendix J", "successor score of L9H1 / L4H1, percent"): _score_of_successor("successor"),
     (FIRST_PAPER, "Appendix J", "copy score of L9H1 / L4H1, percent"): _score_of_successor("copy"),
     (FIRST_PAPER, "Appendix J", "model-wide mean successor score of heads, percent"): _mean_successor_score,
+    (FIRST_PAPER, "Appendix J", "probe accuracy, i-th numeral, residual entering layer 5 / 3, percent"): _probe_at(
+        "numeral_detection", EVERY_ELEMENT
+    ),
     (FIRST_PAPER, "Appendix J", "probe accuracy, full list at layer 7 / 3, percent"): _probe_at(
         "numeral_mover", "all_elements"
     ),

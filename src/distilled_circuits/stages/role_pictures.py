@@ -80,7 +80,7 @@ def mlp_pictures(task: TaskResults, numbers: Mapping[str, Any], similar: float) 
             f"Similarity of all pairs of MLPs over N = {count} prompts and all tokens; above {similar} framed. Mean "
             "|cosine|: of paired leading directions (DC eq. 6). Overlap: mean squared cosine of principal angles, free "
             "of their order. Token by token: cosine of mean outputs, averaged over positions (as in DC Fig. 7). CKA "
-            "needs no common basis and is high wherever both tell tokens apart: it is framed only where it stands alone.",
+            "needs no common basis and is high wherever both tell tokens apart: framed only where it stands alone.",
             "similarity of MLPs",
         ),
         "scatter": Picture.of(
