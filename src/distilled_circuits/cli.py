@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(
             f"distilled-circuits: {options.stage}: the GPU's memory is too small for this batch; lower the batch_size "
-            "of this stage in params.yaml (influence, circuit, activations), or set device to cpu\n"
+            "of this stage in params.yaml (influence, circuit, activations, mlps, patching, probes), or set device to "
+            "cpu\n"
         )
         return 2
     return 0

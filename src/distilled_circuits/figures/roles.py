@@ -87,7 +87,7 @@ def probe_curves(probes: Mapping[str, Mapping[str, Any]]) -> Figure:
 
     `probes` has for each model `stages` and `targets`, as in the comparison. Depth is relative, from the embedding (0)
     to the last block (1). Dotted: permuted labels; grey: chance. Crosses: the best head of each layer, where heads are
-    asked.
+    asked, and dots the best with permuted labels.
     """
     names = list(probes["teacher"]["targets"])
     columns = min(3, len(names))
@@ -109,7 +109,7 @@ def probe_curves(probes: Mapping[str, Mapping[str, Any]]) -> Figure:
         axis.tick_params(labelbottom=True)
     with_heads = max(axes.flat[: len(names)], key=lambda axis: len(axis.get_legend_handles_labels()[0]))
     handles, labels = with_heads.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=8, frameon=False)
     return figure
 
 
@@ -127,6 +127,8 @@ def _probe(axis: Axes, target: Mapping[str, Any], colour: str, model: str) -> No
         axis.errorbar(
             where, found["mean"], yerr=spread, fmt="x", color=colour, markersize=4, elinewidth=0.7, label=label
         )
+        permuted = f"{model}, best head, permuted"
+        axis.plot(where, target["head_control"]["mean"], ".", color=colour, markersize=4, alpha=0.6, label=permuted)
 
 
 def _map(axis: Axes, values: np.ndarray, limit: float):  # noqa: ANN202

@@ -127,7 +127,7 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
             "Linear probes on the residual stream, from the embedding (0) through each layer's attention and MLP to "
             "the last block (1). Balanced accuracy, or AUROC within positions for yes-or-no questions, on held-out "
             f"prompts; N = {count} prompts, mean and 95 % t interval over splits. Dotted: labels permuted; grey line: "
-            "chance.",
+            "chance. Crosses: the best head of each layer by its z; dots: the best one with labels permuted.",
             "probe curves",
         ),
     }
