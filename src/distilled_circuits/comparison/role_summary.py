@@ -105,7 +105,7 @@ def probe_summary(found: Arrays) -> dict[str, Any]:
         if f"{place}/head_reached" in found:
             entry["head"], entry["best_heads"] = _best_heads(found[f"{place}/head_reached"])
             entry["head_control"], _ = _best_heads(found[f"{place}/head_control"])
-        # A chance below one prompt's share cannot be hit: every control is at 0, and nothing to be said of its interval.
+        # A chance below one prompt's share cannot be hit: every control is at 0, and its interval says nothing.
         seen = entry["chance"] * found["promoted/successor"].shape[-1] >= 1
         control = entry["residual_control"]
         entry["control_contains_chance"] = _share_containing(control, entry["chance"]) if seen else None
