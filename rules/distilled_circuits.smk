@@ -126,6 +126,8 @@ rule heads:
     benchmark:
         benchmark_of("heads")
     threads: threads_of("heads")
+    resources:
+        gpu=gpu_of("heads"),
     message:
         message_of("heads")
     shell:

@@ -27,7 +27,7 @@ SMOKE: dict[str, Any] = {
     "circuit": {"thresholds": [0.1, 0.2], "random_draws": 2, "curve_points": 4},
     "edges": {"prompts": 8},
     "stability": {"prompts": 8, "resamples": 2, "edge_resamples": 20},
-    "heads": {"shuffles": 25, "resamples": 20},
+    "heads": {"prompts": 24, "shuffles": 25, "resamples": 20},
     "mlps": {"resamples": 20},
     "patching": {"prompts": 4},
     "probes": {"splits": 2},

@@ -111,7 +111,7 @@ def test_only_artifacts_opens_hdf5():
     assert users == {"artifacts.py"}
 
 
-@pytest.mark.parametrize("stage", ["heads", "alignment", "comparison", "report"])
+@pytest.mark.parametrize("stage", ["alignment", "comparison", "report"])
 def test_stages_on_stored_arrays_do_not_import_torch(stage):
     """Figures, tables and scores start without the seconds that torch takes."""
     for module in closure(PACKAGE / f"stages/{stage}.py"):

@@ -113,11 +113,16 @@ def test_groups_say_what_they_cost_beyond_their_members(rng):
 
 def test_models_of_different_width_are_compared_by_cka_alone(rng):
     """The artifact says which measure pairs MLPs, and what does not exist is not there."""
-    only_cka = {key: value for key, value in artifact(measure=np.array(["cka"])).items() if "token" not in key}
+    only_cka = {
+        key: value
+        for key, value in artifact(measure=np.array(["cka"])).items()
+        if "token" not in key and "groups" not in key
+    }
     del only_cka["overlap"]
     summary = mlp_summary(only_cka, 0.6, 50, rng)
     assert summary["measure"] == "cka"
     assert "overlap" not in summary["pairs"][0]
+    assert summary["groups"] is None
     assert "first_token_gap" not in summary["pairs"][0]
 
 

@@ -89,7 +89,7 @@ def test_the_logit_lens_ends_at_the_models_answer(any_model, prompts):
 def test_promoted_tokens_equal_a_slow_loop(any_model, prompts, first):
     """Each head's z W_O at the last token, through norm and unembedding, prompt by prompt."""
     lens = HookLens(any_model)
-    found = promoted(lens, prompts.ids, {"successor": prompts.answers, "copy": prompts.distractors}, first, 3)
+    found = promoted(lens, prompts.ids, {"answer": prompts.answers, "distractor": prompts.distractors}, first, 3)
     for layer in range(lens.dimensions.layers):
         _, cache = lens.cache(prompts.ids, [("z", layer)])
         weights = lens.output_weights(layer)
@@ -97,5 +97,5 @@ def test_promoted_tokens_equal_a_slow_loop(any_model, prompts, first):
             for row in range(len(prompts)):
                 written = cache["z", layer][row, -1, head] @ weights[head]
                 best = lens.unembed(written[None])[0].topk(first).indices.tolist()
-                assert found["successor"][layer, head, row] == (int(prompts.answers[row]) in best)
-                assert found["copy"][layer, head, row] == (int(prompts.distractors[row]) in best)
+                assert found["answer"][layer, head, row] == (int(prompts.answers[row]) in best)
+                assert found["distractor"][layer, head, row] == (int(prompts.distractors[row]) in best)

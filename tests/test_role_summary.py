@@ -23,7 +23,7 @@ def patched(clean: float = 4.0) -> dict[str, np.ndarray]:
         "patching/whole_places": np.array(["0", "1", "last", "all"]),
         "patching/named_places": np.array(["last", "all"]),
     }
-    for part in ("resid", "attention", "mlp", "z", "qk", "v"):
+    for part in ("attention", "mlp", "z", "qk", "v"):
         places = 2 if part in ("qk", "v") else 4
         heads = (2,) if part in ("z", "qk", "v") else ()
         found[f"patching/{part}"] = np.tile(noise, (2, *heads, places, 1))
@@ -43,6 +43,7 @@ def test_the_strongest_patch_of_each_place(rng):
     assert last["attention"]["value"] == pytest.approx(0.5)
     assert last["attention"]["interval95"] == pytest.approx([0.5, 0.5])
     assert last["attention"]["logits"]["value"] == pytest.approx(2)
+    assert [layer["value"] for layer in last["attention_by_layer"]] == pytest.approx([0, 2])
     assert (last["v"]["where"], last["v"]["value"]) == ("L1H0", pytest.approx(-0.25))
     assert everywhere["z"]["where"] == "L0H1"
     assert everywhere["z"]["within_layer"] == pytest.approx(0.75)
@@ -60,18 +61,18 @@ def test_output_scores_by_hand(rng):
     """One head promotes the answer in every second prompt, all others never."""
     hits = np.zeros((2, 2, 10), dtype=bool)
     hits[1, 0, ::2] = True
-    summary = output_summary({"promoted/successor": hits, "promoted/copy": np.zeros_like(hits)}, 50, rng)
-    assert summary["successor"]["heads"] == [[0, 0], [50, 0]]
-    assert summary["successor"]["mean"]["value"] == pytest.approx(12.5)
-    assert (summary["successor"]["best"], summary["successor"]["best_z"]) == ("L1H0", pytest.approx(1))
-    assert summary["successor"]["best_score"]["value"] == pytest.approx(50)
-    assert summary["copy"]["mean"]["value"] == 0
+    summary = output_summary({"promoted/answer": hits, "promoted/distractor": np.zeros_like(hits)}, 50, rng)
+    assert summary["answer"]["heads"] == [[0, 0], [50, 0]]
+    assert summary["answer"]["mean"]["value"] == pytest.approx(12.5)
+    assert (summary["answer"]["best"], summary["answer"]["best_z"]) == ("L1H0", pytest.approx(1))
+    assert summary["answer"]["best_score"]["value"] == pytest.approx(50)
+    assert summary["distractor"]["mean"]["value"] == 0
 
 
 def probed(**changes) -> dict[str, np.ndarray]:
     """Return probes of one question on three stages, and of two layers with two heads."""
     found = {
-        "promoted/successor": np.zeros((2, 2, 40), dtype=bool),
+        "promoted/answer": np.zeros((2, 2, 40), dtype=bool),
         "probes/stages": np.array(["embedding", "L0 after attention", "L0 after MLP"]),
         "probes/answer/title": "the answer",
         "probes/answer/chance": np.float64(0.25),
@@ -101,9 +102,17 @@ def pair_with(role: dict) -> dict:
     task = {
         "roles": {"teacher": {"successor": role, "numeral_mover": role}},
         "probes": {"teacher": {"targets": {"next_element": {"residual": curve}, "all_elements": {"residual": curve}}}},
-        "output_scores": {"teacher": {kind: {"heads": [[1.0, 2], [3, 4]]} for kind in ("successor", "copy")}},
+        "output_scores": {"teacher": {kind: {"heads": [[1.0, 2], [3, 4]]} for kind in ("answer", "distractor")}},
     }
-    return {"pair": "mini", "trained_here": True, "tasks": {"numerals": task}, "distillation": {"task": "ioi"}}
+    published = {"circuit_source": "pruned", "circuit_ablation": "corrupted_mean", "circuit_threshold": 0.2}
+    task["circuit"] = {"teacher": {"why_none": None}}
+    return {
+        "pair": "mini",
+        "trained_here": True,
+        **published,
+        "tasks": {"numerals": task},
+        "distillation": {"task": "ioi"},
+    }
 
 
 def rows_of(role: dict) -> dict[str, dict]:
@@ -134,7 +143,8 @@ def test_an_absent_role_is_said_to_be_absent():
     """No number is made up for a role that nobody plays, or whose head the circuit lacks."""
     rows = rows_of({"plays": False, "best": "L1H0", "in_circuit": None})
     assert all(row["measured"] is None for row in rows.values())
-    assert rows["t1"]["verdict"] == "not measured: no head stands out in this role"
+    assert rows["t1"]["verdict"] == "not measured: no head stands out as successor"
+    assert rows["score"]["verdict"] == rows["probe"]["verdict"] == rows["t1"]["verdict"]
     outside = rows_of({"plays": True, "best": "L1H0", "in_circuit": None})["t1"]
     assert outside["verdict"] == "not measured: the head of this role is not in the circuit"
 

@@ -101,7 +101,6 @@ def artifact(kept: dict[str, float], usual: float = 4.0) -> dict:
                 f"{name}/{model}/correct": np.ones(40, dtype=bool),
                 f"{name}/{model}/only_circuit": 0.8 * full,
                 f"{name}/{model}/in_circuit": (0.8 - (0.2 if name == "usual" else 0.5)) * full[None],
-                f"{name}/{model}/alone": full[None],
             }
     return found
 
@@ -134,13 +133,13 @@ def test_the_verdict_needs_an_interval_that_excludes_zero():
     assert "not more brittle" in answer_in_words(more)
 
 
-def test_the_in_circuit_drop_of_a_roles_head():
+def test_the_in_circuit_change_of_a_roles_head():
     """20 points on usual prompts, 50 on longer ones; a head outside the circuit has none."""
     teacher, student = summary_of({"teacher": 0.75, "student": 0.5})["roles"]
-    assert teacher["drops"]["usual"]["value"] == pytest.approx(20)
-    assert teacher["drops"]["longer"]["value"] == pytest.approx(50)
+    assert teacher["changes"]["usual"]["value"] == pytest.approx(-20)
+    assert teacher["changes"]["longer"]["value"] == pytest.approx(-50)
     assert not student["in_circuit"]
-    assert student["drops"]["usual"] is None
+    assert student["changes"]["usual"] is None
 
 
 def test_nothing_is_kept_of_nothing():
@@ -148,3 +147,10 @@ def test_nothing_is_kept_of_nothing():
     variants = summary_of({"teacher": 0.5, "student": 0.5}, usual=0.0)["variants"]
     assert variants[1]["teacher"]["kept"] is None
     assert answer_in_words(variants) == "No shift could be measured against both models' usual prompts."
+
+
+def test_a_model_that_prefers_the_distractor_keeps_nothing():
+    """A ratio of two negative differences is no share: there is no verdict for such a model."""
+    variants = summary_of({"teacher": 0.5, "student": 2.0}, usual=-2.0)["variants"]
+    assert variants[1]["student"]["kept"] is None
+    assert variants[1]["verdict"] == ""

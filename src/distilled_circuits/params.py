@@ -184,9 +184,12 @@ class Stability(Section):
 class Heads(Section):
     """Role detectors and their null."""
 
+    prompts: Annotated[int, Field(ge=8, description="a whole number of at least 8")]
+    fillers: Count
     minimum: Share
     level: Share
     shuffles: Count
+    batch_size: Count
     resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
     seed: Index
 
@@ -224,7 +227,7 @@ class OutputScores(Section):
 class Probes(Section):
     """Linear probes."""
 
-    splits: Count
+    splits: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
     strength: Positive
     seed: Index
     batch_size: Count

@@ -58,10 +58,13 @@ def _pairs(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _groups(found: Mapping[str, Any], resamples: int, rng: np.random.Generator) -> list[dict[str, Any]] | None:
-    """Return the drop in percent of each MLP of a group alone, of all together, and how much that is above the sum."""
-    full = found["groups/full"]
-    if baseline_problem(full):
+    """Return the drop in percent of each MLP of a group alone, of all together, and how much that is above the sum.
+
+    None where models of different width have no partners, or where there is no logit difference to lose.
+    """
+    if "groups/full" not in found or baseline_problem(found["groups/full"]):
         return None
+    full = found["groups/full"]
     weights = bootstrap_weights(len(full), resamples, rng).astype(float)
     rows = []
     for index, name in enumerate(found["groups/name"]):

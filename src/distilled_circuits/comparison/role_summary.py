@@ -15,7 +15,7 @@ from distilled_circuits.statistics import bootstrap_weights, interval_over_split
 
 Array = NDArray[np.floating]
 Arrays = Mapping[str, Array]
-PARTS = ("resid", "attention", "mlp", "z", "qk", "v")
+PARTS = ("attention", "mlp", "z", "qk", "v")
 """What was patched: blocks, whole heads, and heads by path."""
 
 
@@ -24,8 +24,9 @@ def patching_summary(found: Arrays, resamples: int, rng: np.random.Generator) ->
 
     `value` is the share of the gap between corrupted and clean prompts, `logits` the same in logits. For heads,
     `within_layer` is the share of the layer's summed absolute recoveries at that place, and `z` the distance from the
-    layer's mean in standard deviations. Where clean and corrupted prompts hardly differ shares mean nothing: then
-    `why_none` says so, and there are no places.
+    layer's mean in standard deviations. The largest is chosen on the prompts that it is measured on: it is the winner
+    of so many. `attention_by_layer` has the logits that each attention block brings back. Where clean and corrupted
+    prompts hardly differ shares mean nothing: then `why_none` says so, and there are no places.
     """
     clean, corrupted = found["patching/clean"].astype(float), found["patching/corrupted"].astype(float)
     weights = bootstrap_weights(len(clean), resamples, rng).astype(float)
@@ -40,6 +41,8 @@ def patching_summary(found: Arrays, resamples: int, rng: np.random.Generator) ->
             values = found[f"patching/{part}"].astype(float)
             index = (places if part in ("qk", "v") else whole).index(place)
             rows[place][part] = _strongest(values[..., index, :], clean, corrupted, weights)
+        at = found["patching/attention"].astype(float)[:, whole.index(place)]
+        rows[place]["attention_by_layer"] = [weighted_mean(layer - corrupted, weights) for layer in at]
     return {
         "prompts": len(clean),
         "clean": weighted_mean(clean, weights),
@@ -67,12 +70,13 @@ def _strongest(patched: Array, clean: Array, corrupted: Array, weights: Array) -
 
 
 def output_summary(found: Arrays, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return successor and copy scores (DC App. J.3): each head's in percent, the highest one, the model's average.
+    """Return how often heads promote answer and distractor (DC App. J.3): all in percent, the highest, the average.
 
-    `z` is the distance of the highest score from its layer's mean in the layer's standard deviations.
+    On sequences these are the successor and the copy score. `z` is the distance of the highest score from its layer's
+    mean in the layer's standard deviations.
     """
     scores = {}
-    for kind in ("successor", "copy"):
+    for kind in ("answer", "distractor"):
         hits = found[f"promoted/{kind}"].astype(float)
         weights = bootstrap_weights(hits.shape[-1], resamples, rng).astype(float)
         percent = 100 * hits.mean(-1)
@@ -106,7 +110,7 @@ def probe_summary(found: Arrays) -> dict[str, Any]:
             entry["head"], entry["best_heads"] = _best_heads(found[f"{place}/head_reached"])
             entry["head_control"], _ = _best_heads(found[f"{place}/head_control"])
         # A chance below one prompt's share cannot be hit: every control is at 0, and its interval says nothing.
-        seen = entry["chance"] * found["promoted/successor"].shape[-1] >= 1
+        seen = entry["chance"] * found["promoted/answer"].shape[-1] >= 1
         control = entry["residual_control"]
         entry["control_contains_chance"] = _share_containing(control, entry["chance"]) if seen else None
         summary["targets"][name] = entry

@@ -24,11 +24,12 @@ def shift_summary(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Return one row for each kind of prompts, and for each role what its head costs there.
+    """Return one row for each kind of prompts, and for each role what the circuit loses without its head.
 
-    `kept` is a model's mean logit difference over that on its usual prompts, in percent. The student is more brittle
-    under a shift when it keeps less: when the interval of the difference (student minus teacher, points) is below zero.
-    Prompts of two kinds are resampled independently, those of one kind together for both models.
+    `kept` is a model's mean logit difference over that on its usual prompts, in percent; None for a model that prefers
+    the distractor there, or neither. The student is more brittle under a shift when it keeps less: when the interval of
+    the difference (student minus teacher, points) is below zero at 95 % for all shifts of the task together
+    (Bonferroni). Prompts of two kinds are resampled independently, those of one kind together for both models.
     """
     names = list(found["variant"])
     weights = {
@@ -40,12 +41,12 @@ def shift_summary(
     for index, name in enumerate(names):
         row = {key: str(found[key][index]) for key in ("title", "example", "why_none")}
         if name in weights:
-            row |= _row(found, name, weights)
+            row |= _row(found, name, weights, level=5 / max(len(weights) - 1, 1))
         rows.append({"name": name, **row})
     return {"variants": rows, "roles": _roles(found, circuits, played, weights)}
 
 
-def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array]) -> dict[str, Any]:
+def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array], level: float) -> dict[str, Any]:
     row: dict[str, Any] = {"prompts": weights[name].shape[1]}
     samples = {}
     for model in MODELS:
@@ -57,16 +58,17 @@ def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array]) -> d
             "accuracy": float(found[f"{name}/{model}/correct"].mean()),
             "kept": None,
         }
-        if name != USUAL and baseline_problem(usual) is None:
+        if name != USUAL and usual.mean() > 0 and baseline_problem(usual) is None:
             samples[model] = 100 * drawn / (weights[USUAL] @ usual)
             value = 100 * float(full.mean() / usual.mean())
             row[model]["kept"] = {"value": value, "interval95": list(percentile_interval(samples[model]))}
     row["right"] = _right(*(found[f"{name}/{model}/correct"] for model in MODELS))
     row["difference"], row["verdict"] = None, ""
     if len(samples) == len(MODELS):
-        low, high = percentile_interval(samples["student"] - samples["teacher"])
+        apart = samples["student"] - samples["teacher"]
         value = row["student"]["kept"]["value"] - row["teacher"]["kept"]["value"]
-        row["difference"] = {"value": value, "interval95": [low, high]}
+        row["difference"] = {"value": value, "interval95": list(percentile_interval(apart))}
+        low, high = np.percentile(apart, [level / 2, 100 - level / 2])
         row["verdict"] = (
             "student keeps less" if high < 0 else "student keeps more" if low > 0 else "no difference shown"
         )
@@ -82,7 +84,7 @@ def _right(teacher: Array, student: Array) -> dict[str, Any]:
 def _roles(
     found: Mapping[str, Any], circuits: Mapping[str, Any], played: Mapping[str, Any], weights: Mapping[str, Array]
 ) -> list[dict[str, Any]]:
-    """Return, for each role and model with a head for it, that head's in-circuit drop on every kind of prompts."""
+    """Return what the circuit loses without each role's head, on every kind of prompts, by role and model."""
     rows = []
     for role in played["teacher"]:
         for model in MODELS:
@@ -92,23 +94,23 @@ def _roles(
             head = entry["best"]
             in_circuit = not circuits[model]["why_none"] and head in circuits[model]["nodes"]
             heads = list(found[f"{model}/heads"])
-            drops = {
-                name: _drop(found, f"{name}/{model}", heads.index(head), weights[name]) if in_circuit else None
+            changes = {
+                name: _change(found, f"{name}/{model}", heads.index(head), weights[name]) if in_circuit else None
                 for name in weights
             }
             rows.append(
-                {"role": entry["title"], "model": model, "head": head, "in_circuit": in_circuit, "drops": drops}
+                {"role": entry["title"], "model": model, "head": head, "in_circuit": in_circuit, "changes": changes}
             )
     return rows
 
 
-def _drop(found: Mapping[str, Any], place: str, head: int, weights: Array) -> dict[str, Any] | None:
-    """Return the points of the full logit difference that go when a head is taken from the circuit."""
+def _change(found: Mapping[str, Any], place: str, head: int, weights: Array) -> dict[str, Any] | None:
+    """Return the change in points of the full logit difference when a head leaves the circuit (as in DC Table 1)."""
     full = found[f"{place}/full"]
     if baseline_problem(full):
         return None
-    lost = found[f"{place}/only_circuit"] - found[f"{place}/in_circuit"][head]
-    return weighted_ratio(100 * lost, full, weights)
+    change = found[f"{place}/in_circuit"][head] - found[f"{place}/only_circuit"]
+    return weighted_ratio(100 * change, full, weights)
 
 
 def answer_in_words(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -61,7 +61,7 @@ def head_patches(recovered: Mapping[str, Mapping[str, np.ndarray]], label: str) 
 
 
 def output_scores_map(percent: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
-    """Draw successor and copy scores (layer, head) in percent, models in rows; `percent` is by score, then by model."""
+    """Draw how often heads (layer, head) promote tokens, in percent; `percent` is by token, models are in rows."""
     scores = list(percent)
     models = list(percent[scores[0]])
     layers = [percent[scores[0]][model].shape[0] for model in models]
@@ -75,7 +75,7 @@ def output_scores_map(percent: Mapping[str, Mapping[str, np.ndarray]]) -> Figure
             for (layer, head), value in np.ndenumerate(values):
                 colour = "white" if value > 60 else "black"
                 axis.text(head, layer, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-            axis.set_title(f"{model}, {score} score")
+            axis.set_title(f"{model}, {score}")
             axis.set_xticks(range(values.shape[1]), labels=[f"H{n}" for n in range(values.shape[1])], fontsize=7)
             axis.set_yticks(range(values.shape[0]), labels=[f"L{n}" for n in range(values.shape[0])])
     figure.colorbar(image, ax=axes, label="% of prompts", shrink=0.8)

@@ -56,7 +56,7 @@ def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict
 def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
     if measured is None:
         has_finder = (entry["paper"], entry["where"], entry["quantity"]) in FINDERS
-        absent = _absent_role(entry["setting"], pair)
+        absent = _absent_role(entry, pair)
         if has_finder and absent:
             return f"not measured: {absent}"
         return "not measured in this run" if has_finder else "not measured by this version"
@@ -72,12 +72,14 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
     return f"see the intervals{other_task}"
 
 
-def _absent_role(setting: dict[str, Any], pair: dict[str, Any]) -> str | None:
-    """Say why a role of Table 1 has no number here: an absent role is a finding."""
-    if setting.get("role") not in ROLES or not _task(setting, pair):
+def _absent_role(entry: dict[str, Any], pair: dict[str, Any]) -> str | None:
+    """Say why a number that hangs on the head of a role is not there: an absent role is a finding."""
+    setting = entry["setting"]
+    role = ROLES.get(setting.get("role")) or OF_ROLES.get(entry["quantity"])
+    if role is None or not _task(setting, pair):
         return None
-    found = _played(setting, pair, ROLES[setting["role"]])
-    return "the head of this role is not in the circuit" if found else "no head stands out in this role"
+    found = _played(setting, pair, role)
+    return "the head of this role is not in the circuit" if found else f"no head stands out as {role.replace('_', ' ')}"
 
 
 def _measure(entry: dict[str, Any], pair: dict[str, Any]) -> Measured:
@@ -140,6 +142,10 @@ def _circuit(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | 
     return found if found and as_published and not found["why_none"] else None
 
 
+def _circuit_as_published(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
+    return _circuit(setting, pair) if pair["circuit_threshold"] == PAPERS_THRESHOLD else None
+
+
 def _at_threshold(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     found = _circuit(setting, pair)
     rows = found["thresholds"] if found else []
@@ -147,8 +153,8 @@ def _at_threshold(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
 
 
 def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-    found = _circuit(setting, pair)
-    if not found or pair["circuit_threshold"] != PAPERS_THRESHOLD:
+    found = _circuit_as_published(setting, pair)
+    if not found:
         return None
     percent = found["only_circuit"]["percent"]
     low, high = percent["interval95"]
@@ -156,8 +162,8 @@ def _loss_of_only_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Meas
 
 
 def _without_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-    found = _circuit(setting, pair)
-    if not found or pair["circuit_threshold"] != PAPERS_THRESHOLD:
+    found = _circuit_as_published(setting, pair)
+    if not found:
         return None
     return {key: found["without_circuit"][key] for key in ("value", "interval95")}
 
@@ -171,13 +177,18 @@ def _played(setting: dict[str, Any], pair: dict[str, Any], role: str) -> dict[st
 
 def _role_in_circuit(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     found = _played(setting, pair, ROLES[setting["role"]])
-    return found and found["in_circuit"] and {key: found["in_circuit"][key] for key in ("value", "interval95")}
+    if not found or not found["in_circuit"] or not _circuit_as_published(setting, pair):
+        return None
+    return {key: found["in_circuit"][key] for key in ("value", "interval95")}
 
 
 def _patched_numerals(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    found = _played(setting, pair, "numeral_detection")
     task = _task(setting, pair)
     places = task["patching"][_side(setting)]["places"] if task else {}
-    return places["numerals"]["attention"]["logits"] if "numerals" in places else None
+    if not found or "numerals" not in places:
+        return None
+    return places["numerals"]["attention_by_layer"][Component.parse(found["best"]).layer]
 
 
 def _score_of_successor(kind: str) -> Finder:
@@ -193,7 +204,7 @@ def _score_of_successor(kind: str) -> Finder:
 
 def _mean_successor_score(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    return task and task["output_scores"][_side(setting)]["successor"]["mean"]
+    return task and task["output_scores"][_side(setting)]["answer"]["mean"]
 
 
 def _probe_at(role: str, target: str) -> Finder:
@@ -209,10 +220,7 @@ def _probe_at(role: str, target: str) -> Finder:
             curves = [found["residual"]["mean"] for name, found in targets.items() if name.startswith("element_")]
             return _value(100 * sum(curve[stage] for curve in curves) / len(curves))
         curve = targets[target]["residual"]
-        return {
-            "value": 100 * curve["mean"][stage],
-            "interval95": [100 * curve["low"][stage], 100 * curve["high"][stage]],
-        }
+        return _value(100 * curve["mean"][stage])
 
     return find
 
@@ -237,6 +245,15 @@ def _distilled(which: str) -> Finder:
 
 EVERY_ELEMENT = "each element of the sequence, on average"
 J_PATCHING = "logit difference recovered patching numerals into the attention of the detecting layer"
+OF_ROLES = {
+    J_PATCHING: "numeral_detection",
+    "probe accuracy, i-th numeral, residual entering layer 5 / 3, percent": "numeral_detection",
+    "probe accuracy, full list at layer 7 / 3, percent": "numeral_mover",
+    "probe accuracy, next numeral, layer 9 / 4, percent": "successor",
+    "successor score of L9H1 / L4H1, percent": "successor",
+    "copy score of L9H1 / L4H1, percent": "successor",
+}
+"""Numbers of Appendix J that are of the head, or of the layer of the head, that plays a role."""
 FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Table 2", "mean ablation drop, percent"): _robustness,
     (FIRST_PAPER, "Table 2", "difference of means"): _robustness_gap,
@@ -251,8 +268,8 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Appendix L", "brittleness, percentage points per 0.1 compression"): _brittleness,
     (FIRST_PAPER, "Table 1", "ablation change, percent"): _role_in_circuit,
     (FIRST_PAPER, "Appendix J", J_PATCHING): _patched_numerals,
-    (FIRST_PAPER, "Appendix J", "successor score of L9H1 / L4H1, percent"): _score_of_successor("successor"),
-    (FIRST_PAPER, "Appendix J", "copy score of L9H1 / L4H1, percent"): _score_of_successor("copy"),
+    (FIRST_PAPER, "Appendix J", "successor score of L9H1 / L4H1, percent"): _score_of_successor("answer"),
+    (FIRST_PAPER, "Appendix J", "copy score of L9H1 / L4H1, percent"): _score_of_successor("distractor"),
     (FIRST_PAPER, "Appendix J", "model-wide mean successor score of heads, percent"): _mean_successor_score,
     (FIRST_PAPER, "Appendix J", "probe accuracy, i-th numeral, residual entering layer 5 / 3, percent"): _probe_at(
         "numeral_detection", EVERY_ELEMENT

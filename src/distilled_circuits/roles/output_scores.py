@@ -19,8 +19,8 @@ def promoted(
 
     Shape (layer, head, prompt), bool. What a head writes at the last token, z W_O without the bias that all heads of a
     layer share, is sent through the final norm and the unembedding as if it were the whole stream (DC J.3, after Gould
-    et al.). With the answer as target the mean over prompts is the *successor score*, with the token last given the
-    *copy score*.
+    et al.). On sequences the mean over prompts is the *successor score* for the answer, and for the last element,
+    which is the distractor, the *copy score*.
     """
     blocks = Blocks(lens)
     parts = []

@@ -29,11 +29,12 @@ class Split:
     test: NDArray[np.integer]
 
 
-def prompt_splits(prompts: int, splits: int, rng: np.random.Generator) -> list[Split]:
-    """Return random splits by prompt: rows of one prompt are never on both sides."""
-    held_out = max(1, round(HELD_OUT * prompts))
-    orders = [rng.permutation(prompts) for _ in range(splits)]
-    return [Split(np.sort(order[held_out:]), np.sort(order[:held_out])) for order in orders]
+def prompt_splits(units: NDArray[np.integer], splits: int, rng: np.random.Generator) -> list[Split]:
+    """Return random splits by unit (prompt,): rows of a prompt, and prompts of a unit, are never on both sides."""
+    different = np.unique(units)
+    held_out = max(1, round(HELD_OUT * len(different)))
+    tested = [np.isin(units, rng.permutation(different)[:held_out]) for _ in range(splits)]
+    return [Split(np.flatnonzero(~test), np.flatnonzero(test)) for test in tested]
 
 
 def probe(

@@ -19,6 +19,8 @@ class Target:
     read there. A `joint` target is right for a prompt when all its places are, each with a probe of its own. Places of
     a group in `groups` are compared with each other in the AUROC of a yes-or-no target, others never are: where in
     the prompt a token stands must not answer the question. `of_heads`: heads' values are asked too (DC J.4).
+    Prompts of one unit in `units` (prompt,) ask for the same thing, and are never on both sides of a split; without it
+    each prompt is a unit.
     """
 
     title: str
@@ -29,6 +31,7 @@ class Target:
     joint: bool = False
     of_heads: bool = False
     pooled: bool = False
+    units: Indices | None = None
 
     @property
     def groups(self) -> list[list[int]]:
@@ -45,15 +48,25 @@ class Target:
         return float(np.prod([1 / len(np.unique(column)) for column in columns]))
 
     def permuted(self, rng: np.random.Generator) -> Indices:
-        """Return the labels dealt out again among prompts (and places of a group): nothing is left to be read."""
+        """Return the labels dealt out again among prompts (and places of a group): nothing is left to be read.
+
+        With units a unit's prompts are given the label of one other unit.
+        """
         labels = self.labels.copy()
+        if self.units is not None:
+            _, first, unit = np.unique(self.units, return_index=True, return_inverse=True)
+            return labels[rng.permutation(first)][unit]
         for group in self.groups:
             labels[:, group] = rng.permutation(labels[:, group].ravel()).reshape(-1, len(group))
         return labels
 
 
 def targets_of(
-    corrupted: Indices, answers: Indices, distractors: Indices, positions: Mapping[str, Indices]
+    clean: Indices,
+    corrupted: Indices,
+    answers: Indices,
+    distractors: Indices,
+    positions: Mapping[str, Indices],
 ) -> dict[str, Target]:
     """Return what prompts (prompt, pos) of a task can be asked for, by the positions that they name.
 
@@ -63,7 +76,9 @@ def targets_of(
     if "numerals" in positions:
         return _sequence_targets(corrupted, answers, positions)
     last = positions["last"]
-    targets = {"answer": Target("the answer, at the last token", ("clean",), last, answers[:, None])}
+    # Several wordings ask about one fact: a probe that has seen one of them would know the person.
+    units = np.take_along_axis(clean, positions["subject"], axis=1)[:, 0] if "relation" in positions else None
+    targets = {"answer": Target("the answer, at the last token", ("clean",), last, answers[:, None], units=units)}
     if "s2" in positions:
         third = np.concatenate([positions["s2"], positions["s2"]], axis=1)
         repeated = np.tile([1, 0], (len(third), 1))

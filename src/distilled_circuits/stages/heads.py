@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from distilled_circuits.artifacts import HDF5Writer, read_arrays, read_json, write_hdf5, write_json
 from distilled_circuits.comparison.scores import baseline_problem, retained_percent
 from distilled_circuits.lens.components import Component
+from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer
 from distilled_circuits.progress import track
 from distilled_circuits.roles.cells import Placed, roles_of
 from distilled_circuits.roles.detectors import Verdict, best_head, role_scores, verdict
+from distilled_circuits.stages.inputs import to_numpy
 from distilled_circuits.stages.job import MODELS, Job
-from distilled_circuits.stages.positions import placed_prompts
+from distilled_circuits.stages.positions import placed, placed_prompts
 from distilled_circuits.statistics import bootstrap_weights, weighted_ratio
+from distilled_circuits.tasks.encoding import encode_prompts
+from distilled_circuits.tasks.lexicon import load_lexicon
+from distilled_circuits.tasks.prompt import spread
+from distilled_circuits.tasks.registry import TASKS
 
 HEADS = ("layer", "head")
 
@@ -23,26 +32,54 @@ HEADS = ("layer", "head")
 def run(job: Job) -> None:
     """Write every head's score in every role with its null, mean patterns, and the best head of each role."""
     settings = job.param("heads")
-    prompts = placed_prompts(job.input("prompts"))
+    device = choose_device(job.param("device"))
+    prompts = _spread_prompts(job)
     roles = roles_of(prompts)
-    seeds = {"shuffled positions, bootstrap": settings.seed}
+    usual = placed_prompts(job.input("prompts"))
+    seeds = {"prompts, shuffled positions, bootstrap": settings.seed}
     content: dict[str, Any] = {}
     with (
-        write_hdf5(job.output("heads"), job.provenance("heads/1", seeds=seeds)) as out,
+        write_hdf5(job.output("heads"), job.provenance("heads/1", device=device, seeds=seeds)) as out,
         track(len(MODELS) * len(roles), f"{job.name} roles") as progress,
     ):
         out.put("role", np.array(list(roles), dtype=str), ("role",))
         for name, role in roles.items():
-            cells = role.cells(prompts)
-            out.put(f"cells/{name}", cells.mean(0).astype(np.float32), ("query_pos", "key_pos"))
+            out.put(f"cells/{name}", role.cells(usual).mean(0).astype(np.float32), ("query_pos", "key_pos"))
         for model in MODELS:
             (patterns,) = read_arrays(job.input("activations"), "activations/1", [f"{model}/pattern"])
             out.put(f"{model}/mean_pattern", patterns.mean(0), (*HEADS, "query_pos", "key_pos"))
-            verdicts = _judge(patterns, prompts, settings, progress.advance)
-            _write(out, model, verdicts)
+            lens = HookLens(load_model(job.input(model), device))
+            found = _judge(_patterns(lens, prompts, settings.batch_size), prompts, settings, progress.advance)
+            _write(out, model, found)
             cost = _Cost(job, model)
-            content[model] = {name: _entry(roles[name].title, verdicts[name], cost) for name in roles}
-    write_json(job.output("roles_played"), job.provenance("roles_played/1", seeds=seeds), content)
+            content[model] = {name: _entry(roles[name].title, found[name], cost) for name in roles}
+    provenance = job.provenance("roles_played/1", device=device, seeds=seeds)
+    write_json(job.output("roles_played"), provenance, {"prompts": len(prompts.ids), **content})
+
+
+def _spread_prompts(job: Job) -> Placed:
+    """Return prompts of the task with filler words at random places.
+
+    In the task's own prompts all that plays a role stands at one place, and a head that looks for it cannot be told
+    from one that looks there.
+    """
+    settings = job.param("heads")
+    rng = random.Random(settings.seed)
+    lexicon = load_lexicon(job.input("lexicon"))
+    made = TASKS[job.item["task"]].prompts(lexicon, settings.prompts, rng)
+    made = [spread(prompt, lexicon.fillers, settings.fillers, rng) for prompt in made]
+    return placed(encode_prompts(made, load_tokenizer(job.input("teacher")), "the teacher's tokenizer"))
+
+
+@torch.no_grad()
+def _patterns(lens: HookLens, prompts: Placed, batch_size: int) -> np.ndarray:
+    """Return attention patterns (prompt, layer, head, query, key)."""
+    layers = range(lens.dimensions.layers)
+    parts = []
+    for ids in torch.from_numpy(prompts.ids).to(lens.device).split(batch_size):
+        _, cache = lens.cache(ids, [("pattern", layer) for layer in layers])
+        parts.append(to_numpy(torch.stack([cache["pattern", layer] for layer in layers], dim=1)))
+    return np.concatenate(parts)
 
 
 def _judge(patterns: np.ndarray, prompts: Placed, settings: Any, advance: Callable[[], None]) -> dict[str, Verdict]:
@@ -59,7 +96,7 @@ def _judge(patterns: np.ndarray, prompts: Placed, settings: Any, advance: Callab
 
 
 def _write(out: HDF5Writer, model: str, verdicts: dict[str, Verdict]) -> None:
-    for key in ("score", "excess", "shuffled_p", "outlier", "plays"):
+    for key in ("score", "expected", "excess", "shuffled_p", "outlier", "plays"):
         values = np.array([getattr(found, key) for found in verdicts.values()])
         out.put(f"{model}/{key}", values, ("role", *HEADS))
     out.put(f"{model}/chance", np.array([found.chance for found in verdicts.values()]), ("role",))
@@ -107,16 +144,23 @@ def _entry(title: str, found: Verdict, cost: _Cost) -> dict[str, Any]:
     """Return what is said of one role in one model; `plays` is false where no head stands out from the null."""
     layer, head = best_head(found)
     name = str(Component(layer, head))
+    players = [str(Component(int(one), int(other))) for one, other in zip(*np.nonzero(found.plays), strict=True)]
+    # Attention is not importance: of the heads that look there, the one that the task misses most.
+    costs = {player: cost.alone(player) for player in players}
+    measured = {player: found for player, found in costs.items() if found}
+    costliest = min(measured, key=lambda player: measured[player]["value"], default=None)
     return {
         "title": title,
         "plays": bool(found.plays.any()),
         "best": name,
         "score": float(found.score[layer, head]),
         "chance": found.chance,
+        "expected": float(found.expected[layer, head]),
         "excess": float(found.excess[layer, head]),
         "shuffled_p": float(found.shuffled_p[layer, head]),
         "outlier": float(found.outlier[layer, head]),
         "alone": cost.alone(name),
         "in_circuit": cost.in_circuit(name),
-        "all": [str(Component(int(one), int(other))) for one, other in zip(*np.nonzero(found.plays), strict=True)],
+        "all": players,
+        "costliest": costliest and {"head": costliest, "alone": measured[costliest]},
     }

@@ -45,16 +45,18 @@ def run(job: Job) -> None:
             lens = HookLens(load_model(job.input(name), device))
             if why_no_attribution(Blocks(lens)) is None:
                 found = residual_attribution(lens, prompts, settings.batch_size, progress.advance)
+                out.put(f"{name}/attribution/mlp", found.mlp.mean(0), ("layer", "pos"))
                 for part, dimensions in (("embedding", ()), ("attention", ("layer",)), ("mlp", ("layer",))):
-                    values = getattr(found, part)
-                    out.put(f"{name}/attribution/{part}", values.mean(0), (*dimensions, "pos"))
-                    out.put(f"{name}/attribution_at_last/{part}", values[..., -1], ("prompt", *dimensions))
+                    out.put(
+                        f"{name}/attribution_at_last/{part}", getattr(found, part)[..., -1], ("prompt", *dimensions)
+                    )
                 out.put(f"{name}/attribution_at_last/constant", found.constant, ("prompt",))
             read = logit_lens(lens, prompts, settings.batch_size, progress.advance)
             for token in read.ranks:
                 out.put(f"{name}/logit_lens/{token}_rank", read.ranks[token], ("prompt", "stage"))
                 out.put(f"{name}/logit_lens/{token}_probability", read.probabilities[token], ("prompt", "stage"))
-            if name == "teacher":
+            # CKA says that MLPs tell the same tokens apart, not that they are alike: it makes no partners.
+            if name == "teacher" and similarity is not None:
                 replaced = replacement_of(
                     job.input("activations"), name, job.param("influence.ablation"), lens, prompts
                 )
@@ -68,8 +70,8 @@ def _outputs(job: Job) -> dict[str, np.ndarray]:
         return {name: stored[f"{name}/mlp_out"][()].swapaxes(0, 1) for name in MODELS}
 
 
-def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> np.ndarray:
-    """Write how alike MLPs are, by every measure that the models' widths allow; return the one that pairs them."""
+def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> np.ndarray | None:
+    """Write how alike MLPs are by every measure that their widths allow; return the printed one where it exists."""
     directions = {}
     for name, values in outputs.items():
         found = [leading_directions(covariance(part), settings.directions) for part in values]
@@ -85,7 +87,7 @@ def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> 
         # Directions of spaces of different width have no cosine: CKA takes their place, and the artifact says so.
         out.put("similarity", cka, PAIRS)
         out.put("measure", np.array(["cka"]), ("one",))
-        return cka
+        return None
     similarity = direction_similarity(directions["teacher"], directions["student"])
     out.put("similarity", similarity, PAIRS)
     out.put("measure", np.array(["directions"]), ("one",))

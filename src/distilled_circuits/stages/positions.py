@@ -12,9 +12,9 @@ from distilled_circuits.artifacts import read_json
 from distilled_circuits.roles.cells import Placed
 
 
-def placed_prompts(path: Path, number: int | None = None) -> Placed:
-    """Return the first `number` clean prompts (all by default) of a `prompts` artifact with their named positions."""
-    return placed(read_json(path, "prompts/2")["prompts"][:number])
+def placed_prompts(path: Path) -> Placed:
+    """Return the clean prompts of a `prompts` artifact with their named positions."""
+    return placed(read_json(path, "prompts/2")["prompts"])
 
 
 def placed(records: Sequence[Mapping[str, Any]]) -> Placed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from distilled_circuits.figures.heads import attention_maps, role_scores_map, to
 from distilled_circuits.figures.mlps import attribution_maps, logit_lens_curves, mlp_heat_maps, mlp_scatters
 from distilled_circuits.figures.roles import block_patches, head_patches, output_scores_map, probe_curves
 from distilled_circuits.figures.shift import shift_bars
+from distilled_circuits.lens.components import Component
 from distilled_circuits.report.page import Picture
 from distilled_circuits.roles.effects import recovery, within_layer
 from distilled_circuits.stages.collect import TaskResults
@@ -29,19 +30,19 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
     """Return the scores of all heads, and mean attention for each role that a head of either model plays."""
     roles = list(task.heads["role"])
     tokens = token_labels(task.prompts)
-    count = len(task.prompts)
+    count, spread = len(task.prompts), task.roles_played["prompts"]
     by_model = {key: {model: task.heads[f"{model}/{key}"] for model in MODELS} for key in ("score", "plays")}
     maps = {}
     for role in roles:
         played = {model: task.roles_played[model][role] for model in MODELS}
         if not any(entry["plays"] for entry in played.values()):
             continue
-        where = {model: tuple(map(int, entry["best"][1:].split("H"))) for model, entry in played.items()}
+        best = {model: Component.parse(entry["best"]) for model, entry in played.items()}
         titles = {
             model: f"{model[0].upper()}-{entry['best']}" + ("" if entry["plays"] else ": best, does not stand out")
             for model, entry in played.items()
         }
-        patterns = {model: task.heads[f"{model}/mean_pattern"][where[model]] for model in MODELS}
+        patterns = {model: task.heads[f"{model}/mean_pattern"][best[model].layer, best[model].head] for model in MODELS}
         maps[role] = Picture.of(
             attention_maps(patterns, titles, task.heads[f"cells/{role}"], tokens),
             f"{_sentence(played['teacher']['title'])}: mean attention from each token (row) to each earlier one, N = "
@@ -51,8 +52,9 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
     return {
         "role_scores": Picture.of(
             role_scores_map(by_model["score"], by_model["plays"], [role.replace("_", " ") for role in roles]),
-            f"Every head's score in every role: mean attention inside the role's cells, N = {count} prompts. Framed: "
-            "heads that stand out from shuffled positions and from the other heads of their model.",
+            f"Every head's score in every role: mean attention inside the role's cells, N = {spread} prompts with "
+            "filler words at random places. Framed: heads that stand out from shuffled positions and from the other "
+            "heads of their model.",
             "scores of all heads in all roles",
         ),
         "attention": maps,
@@ -115,27 +117,29 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
             output_scores_map(
                 {
                     kind: {model: np.array(numbers["output_scores"][model][kind]["heads"]) for model in MODELS}
-                    for kind in ("successor", "copy")
+                    for kind in ("answer", "distractor")
                 }
             ),
-            f"Share of N = {count} prompts in which the answer (successor score) or the distractor (copy score) is "
-            f"among the first {first} tokens that a head's output at the last token promotes.",
-            "successor and copy scores",
+            f"Share of N = {count} prompts in which the answer or the distractor is among the first {first} tokens "
+            "that a head's output at the last token promotes. On sequences: the successor and the copy score.",
+            "scores of heads' outputs",
         ),
         "probes": Picture.of(
             probe_curves(numbers["probes"]),
             "Linear probes on the residual stream, from the embedding (0) through each layer's attention and MLP to "
             "the last block (1). Balanced accuracy, or AUROC within positions for yes-or-no questions, on held-out "
-            f"prompts; N = {count} prompts, mean and 95 % t interval over splits. Dotted: labels permuted; grey line: "
-            "chance. Crosses: the best head of each layer by its z; dots: the best one with labels permuted.",
+            f"prompts; N = {count} prompts, mean and 95 % t interval over splits, corrected for their overlap. Dotted: "
+            "labels permuted; grey line: chance. Crosses: the best head of each layer by its z; dots: the best one "
+            "with labels permuted.",
             "probe curves",
         ),
     }
-    if any(numbers["patching"][model]["why_none"] for model in MODELS):
+    having = [model for model in MODELS if not numbers["patching"][model]["why_none"]]
+    if not having:
         return shown
-    prompts = numbers["patching"]["teacher"]["prompts"]
+    prompts = numbers["patching"][having[0]]["prompts"]
     tokens = token_labels(task.prompts)
-    blocks = {part: _recovered(task, part, slice(0, len(tokens))) for part in ("resid", "attention", "mlp")}
+    blocks = {part: _recovered(task, having, part, slice(0, len(tokens))) for part in ("resid", "attention", "mlp")}
     shown["blocks"] = Picture.of(
         block_patches(blocks, tokens, "share recovered"),
         "Activation patching: the stream after a block (resid), or the output of its attention or MLP, at one "
@@ -150,7 +154,7 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
         "that brings back nearly nothing is blown up by this.",
         "activation patching within layers",
     )
-    heads = _by_path(task)
+    heads = _by_path(task, having)
     shown["heads"] = Picture.of(
         head_patches(heads, "share recovered"),
         "Activation patching of single heads: their z at the last token, and by path, clean queries and keys together "
@@ -174,16 +178,16 @@ def shift_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
         "shift": Picture.of(
             shift_bars(rows),
             f"Mean logit difference on prompts unlike those of training, as a share of that on the usual ones; "
-            f"N = {rows[0]['prompts']} prompts of each kind, bars 95 % over prompts.",
+            f"N = {_range([row['prompts'] for row in rows])} prompts of each kind, black lines 95 % over prompts.",
             "distribution shift",
         )
     }
 
 
-def _recovered(task: TaskResults, part: str, places: Any) -> dict[str, np.ndarray]:
-    """Return recoveries of both models at some places, with the place as last axis or gone."""
+def _recovered(task: TaskResults, models: Sequence[str], part: str, places: Any) -> dict[str, np.ndarray]:
+    """Return recoveries of some models at some places, with the place as last axis or gone."""
     found = {}
-    for model in MODELS:
+    for model in models:
         arrays = task.roles[model]
         values = arrays[f"patching/{part}"][..., places, :].astype(float)
         found[model] = recovery(values, arrays["patching/clean"], arrays["patching/corrupted"])
@@ -194,13 +198,18 @@ def _shares(recovered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {model: within_layer(values) for model, values in recovered.items()}
 
 
-def _by_path(task: TaskResults) -> dict[str, dict[str, np.ndarray]]:
+def _by_path(task: TaskResults, models: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     whole, named = (list(task.roles["teacher"][f"patching/{key}_places"]) for key in ("whole", "named"))
     return {
-        "z at the last token": _recovered(task, "z", whole.index("last")),
-        "q and k": _recovered(task, "qk", named.index("all")),
-        "v": _recovered(task, "v", named.index("all")),
+        "z at the last token": _recovered(task, models, "z", whole.index("last")),
+        "q and k": _recovered(task, models, "qk", named.index("all")),
+        "v": _recovered(task, models, "v", named.index("all")),
     }
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _sentence(text: str) -> str:

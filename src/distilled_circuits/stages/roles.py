@@ -59,8 +59,8 @@ def _patch(out: HDF5Writer, name: str, lens: HookLens, prompts: PromptTensors, p
 
 
 def _score_outputs(out: HDF5Writer, name: str, lens: HookLens, prompts: PromptTensors, settings: Any) -> None:
-    """Write whether the answer, or the token that copying would give, is among the first that each head promotes."""
-    targets = {"successor": prompts.answers, "copy": prompts.distractors}
+    """Write whether the answer, and whether the distractor, is among the first tokens that each head promotes."""
+    targets = {"answer": prompts.answers, "distractor": prompts.distractors}
     found = promoted(lens, prompts.ids, targets, settings.first, settings.batch_size)
     for target, hits in found.items():
         out.put(f"{name}/promoted/{target}", hits, ("layer", "head", "prompt"))
@@ -70,7 +70,7 @@ def _probe(out: HDF5Writer, name: str, lens: HookLens, prompts: PromptTensors, p
     settings = job.param("probes")
     ids = {"clean": prompts.ids, "corrupted": prompts.corrupted}
     answers, distractors = _numpy(prompts.answers), _numpy(prompts.distractors)
-    targets = targets_of(_numpy(prompts.corrupted), answers, distractors, placed.positions)
+    targets = targets_of(placed.ids, _numpy(prompts.corrupted), answers, distractors, placed.positions)
     features = probe_features(lens, ids, targets, settings.batch_size)
     layers, heads = lens.dimensions.layers, lens.dimensions.heads
     out.put(f"{name}/probes/stages", np.array(stage_names(layers)), ("stage",))
@@ -81,7 +81,7 @@ def _probe(out: HDF5Writer, name: str, lens: HookLens, prompts: PromptTensors, p
         for target_name, target in targets.items():
             # A generator for each target, and so the same splits for all: a target more does not change the others.
             rng = np.random.default_rng(settings.seed)
-            results = _Probes(target, settings, len(prompts), rng, progress.advance)
+            results = _Probes(target, settings, rng, progress.advance)
             place = f"{name}/probes/{target_name}"
             for kind, values in results.of_residual(features[target_name]).items():
                 out.put(f"{place}/residual_{kind}", values, ("stage", "split"))
@@ -93,14 +93,12 @@ def _probe(out: HDF5Writer, name: str, lens: HookLens, prompts: PromptTensors, p
 
 
 class _Probes:
-    """All probes of one target, each beside a control whose labels are permuted anew in each split."""
+    """All probes of one target, each beside a control whose labels are permuted anew for each site and split."""
 
-    def __init__(
-        self, target: Target, settings: Any, prompts: int, rng: np.random.Generator, advance: Callable[[], None]
-    ) -> None:
-        self.target, self.strength, self.advance = target, settings.strength, advance
-        self.splits = prompt_splits(prompts, settings.splits, rng)
-        self.permuted = [target.permuted(rng) for _ in self.splits]
+    def __init__(self, target: Target, settings: Any, rng: np.random.Generator, advance: Callable[[], None]) -> None:
+        self.target, self.strength, self.rng, self.advance = target, settings.strength, rng, advance
+        units = np.arange(len(target.labels)) if target.units is None else target.units
+        self.splits = prompt_splits(units, settings.splits, rng)
 
     def of_residual(self, features: Features) -> dict[str, np.ndarray]:
         """Return what probes of the stream and their controls reach (stage, split)."""
@@ -115,7 +113,8 @@ class _Probes:
 
     def _both(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         reached = probe(values, self.target, self.splits, self.strength)
-        control = probe(values, self.target, self.splits, self.strength, self.permuted)
+        permuted = [self.target.permuted(self.rng) for _ in self.splits]
+        control = probe(values, self.target, self.splits, self.strength, permuted)
         self.advance()
         return reached, control
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,10 +103,5 @@ def _measure(
     out.put(f"{place}/correct", correct.cpu().numpy(), ("prompt",))
     out.put(f"{place}/full", sets.differences(()), ("prompt",))
     out.put(f"{place}/only_circuit", sets.only(nodes), ("prompt",))
-    ways: Mapping[str, Callable[[Component], np.ndarray]] = {
-        "alone": lambda head: sets.differences([head]),
-        "in_circuit": lambda head: sets.only([node for node in nodes if node != head]),
-    }
-    for way, without in ways.items():
-        values = [without(Component.parse(head)) for head in heads]
-        out.put(f"{place}/{way}", np.array(values).reshape(len(heads), len(prompts)), ("head", "prompt"))
+    without = [sets.only([node for node in nodes if str(node) != head]) for head in heads]
+    out.put(f"{place}/in_circuit", np.array(without).reshape(len(heads), len(prompts)), ("head", "prompt"))

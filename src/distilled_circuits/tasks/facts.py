@@ -54,5 +54,6 @@ def _prompt(lexicon: Lexicon, fact: Fact, wording: str, rng: random.Random) -> P
     other = rng.choice(others)
     clean, roles = _question(fact.person, wording)
     corrupted, _ = _question(other.person, wording)
+    gaps = tuple(start for start, _ in roles["relation"])
     roles |= {"last": (last_word(clean),)}
-    return Prompt(clean, corrupted, answer=fact.answer, distractor=other.answer, roles=roles)
+    return Prompt(clean, corrupted, answer=fact.answer, distractor=other.answer, roles=roles, gaps=gaps)

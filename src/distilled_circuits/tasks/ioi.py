@@ -34,9 +34,9 @@ def ioi_prompts(lexicon: Lexicon, number: int, rng: random.Random, frames: Seque
         seen.add(clean)
         # Three different names: nothing is repeated, so nobody is the indirect object (Wang et al.'s ABC).
         corrupted, _ = _text(frame, place, gift, (other_receiver, other_giver, third), receiver_first)
-        del roles["gap"]
+        gaps = tuple(start for start, _ in roles.pop("gap"))
         roles |= {"last": (last_word(clean),), "subject": roles["s2"]}
-        prompts.append(Prompt(clean, corrupted, answer=receiver, distractor=giver, roles=roles))
+        prompts.append(Prompt(clean, corrupted, answer=receiver, distractor=giver, roles=roles, gaps=gaps))
     return prompts
 
 

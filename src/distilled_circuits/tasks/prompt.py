@@ -20,7 +20,8 @@ class Prompt:
     """One contrastive prompt.
 
     `roles` maps a role's name (`last_numeral`, `subject`, ...) to the character spans in `clean` that play it, so
-    that any tokenizer can turn it into token positions.
+    that any tokenizer can turn it into token positions. `gaps` are character positions in `clean` where other words may
+    be put in without a change of meaning.
     """
 
     clean: str
@@ -28,6 +29,7 @@ class Prompt:
     answer: str
     distractor: str
     roles: dict[str, tuple[Span, ...]]
+    gaps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,26 @@ def scatter(example: Example, fillers: Sequence[str], rate: float, rng: random.R
     moved = [sum(length for gap, length in shifts if gap <= start) for start, _ in example.answers]
     answers = [(start + by, end + by) for (start, end), by in zip(example.answers, moved, strict=True)]
     return Example(text, tuple(answers), (), ())
+
+
+def spread(prompt: Prompt, fillers: Sequence[str], number: int, rng: random.Random) -> Prompt:
+    """Return the prompt with `number` filler words, each in front of it or in a random gap; its roles move along.
+
+    Prompts of one length stay of one length, but what plays a role no longer stands at one place. There is no corrupted
+    twin of it: the prompt itself stands in.
+    """
+    places = sorted(rng.choice((0, *prompt.gaps)) for _ in range(number))
+    text, taken, moves = "", 0, []
+    for place in places:
+        word = rng.choice(fillers) + " "
+        text += prompt.clean[taken:place] + word
+        taken = place
+        moves.append((place, len(word)))
+    text += prompt.clean[taken:]
+
+    def moved(span: Span) -> Span:
+        by = sum(length for place, length in moves if place <= span[0])
+        return span[0] + by, span[1] + by
+
+    roles = {role: tuple(map(moved, spans)) for role, spans in prompt.roles.items()}
+    return Prompt(text, text, prompt.answer, prompt.distractor, roles)

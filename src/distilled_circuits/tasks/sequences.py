@@ -92,13 +92,15 @@ def _prompt(
     shown = [elements[start - 1 + k] for k in range(form.length)]
     clean, roles = _text(subjects, verb, shown)
     corrupted, _ = _text(subjects, verb, [elements[n - 1] for n in _broken_sequence(form, rng)])
-    del roles["gap"]
+    gaps = tuple(start for start, _ in roles.pop("gap"))
     roles |= {
         "last": (last_word(clean),),
         "last_numeral": roles["numerals"][-1:],
         "subject": roles["subjects"][-1:],
     }
-    return Prompt(clean, corrupted, answer=elements[start - 1 + form.length], distractor=shown[-1], roles=roles)
+    return Prompt(
+        clean, corrupted, answer=elements[start - 1 + form.length], distractor=shown[-1], roles=roles, gaps=gaps
+    )
 
 
 def _broken_sequence(form: Form, rng: random.Random) -> list[int]:

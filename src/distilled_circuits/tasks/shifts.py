@@ -14,6 +14,8 @@ from distilled_circuits.tasks.sequences import LENGTH, RANGE, Form, sequence_pro
 
 LONGER = 6
 """Elements of a longer sequence."""
+PADDING = 4
+"""Filler words in each gap of a longer prompt; training has one, or one and a decoy."""
 OTHER_WORDINGS = {
     "town": ("Which town does {person} live in",),
     "craft": ("Which work does {person} do now",),
@@ -61,9 +63,13 @@ def _sequence_shifts(lexicon: Lexicon, task: str) -> dict[str, Shift]:
     return shifts
 
 
+def _padding(lexicon: Lexicon) -> str:
+    return " ".join(lexicon.fillers[:PADDING]) + " "
+
+
 def _ioi_shifts(lexicon: Lexicon) -> dict[str, Shift]:
     persons = tuple(sorted({fact.person for fact in lexicon.facts}))
-    padding = " ".join(lexicon.fillers[:2]) + " "
+    padding = _padding(lexicon)
     longer = [
         (before, between, padding + where, padding + place, what, padding + gave)
         for before, between, where, place, what, gave in FRAMES
@@ -74,14 +80,14 @@ def _ioi_shifts(lexicon: Lexicon) -> dict[str, Shift]:
         return Shift(title, lambda number, rng: ioi_prompts(words, number, rng, frames))
 
     return {
-        "longer": shift("six words more between the names", longer),
+        "longer": shift(f"{PADDING} words more in each of three gaps; training has 2 at most", longer),
         "other_verbs": shift("adverbs where the verb stands", verbs),
         "other_names": shift("persons of the questions as names", FRAMES, replace(lexicon, names=persons)),
     }
 
 
 def _facts_shifts(lexicon: Lexicon) -> dict[str, Shift]:
-    padding = " ".join(lexicon.fillers[:2]) + " "
+    padding = _padding(lexicon)
     longer = {relation: tuple(padding + wording for wording in wordings) for relation, wordings in QUESTIONS.items()}
 
     def shift(title: str, wordings: dict[str, tuple[str, ...]]) -> Shift:
@@ -92,6 +98,6 @@ def _facts_shifts(lexicon: Lexicon) -> dict[str, Shift]:
         return Shift(title, prompts)
 
     return {
-        "longer": shift("two words more before the question", longer),
+        "longer": shift(f"{PADDING} words more before the question; training has 2 at most", longer),
         "other_verbs": shift("wordings that are never asked in training", OTHER_WORDINGS),
     }
