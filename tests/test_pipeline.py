@@ -111,7 +111,7 @@ def test_the_report_is_self_contained_and_complete(finished):
         for task in compared
         for role in task["roles"]["teacher"]
     )
-    patched = sum(not any(found["why_none"] for found in task["patching"].values()) for task in compared)
+    patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
     assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 1 + 2
     for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
