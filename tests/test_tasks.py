@@ -14,7 +14,7 @@ from distilled_circuits.errors import UserError
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.tasks.encoding import encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
-from distilled_circuits.tasks.prompt import Example, Prompt, compose, is_held_out, scatter
+from distilled_circuits.tasks.prompt import Example, Prompt, compose, is_held_out, scatter, spread
 from distilled_circuits.tasks.registry import TASKS, vocabulary
 
 CLAUSE = re.compile(r"(\w+) (\w+) in(?: (\w+)\.)?")
@@ -251,3 +251,26 @@ def test_a_missing_word_list_is_named(tmp_path):
     with pytest.raises(UserError, match=r"objects\.txt: no such word list; restore it with `git checkout"):
         (tmp_path / "numerals.csv").write_text("numeral,word\n1,one\n")
         load_lexicon(tmp_path)
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_spread_prompts_keep_their_roles_and_move_them(task, lexicon):
+    """Fillers go in front or into gaps: the same words play the roles, at other places from prompt to prompt."""
+    rng = random.Random(3)
+    made = TASKS[task].prompts(lexicon, 24, rng)
+    spread_out = [spread(prompt, lexicon.fillers, 6, rng) for prompt in made]
+    for before, after in zip(made, spread_out, strict=True):
+        for role, spans in before.roles.items():
+            old, new = (
+                [text[a:b] for a, b in found]
+                for text, found in ((before.clean, spans), (after.clean, after.roles[role]))
+            )
+            assert old == new, role
+        words, longer = before.clean.split(), after.clean.split()
+        assert len(longer) == len(words) + 6
+        assert [word for word in longer if word not in lexicon.fillers] == [
+            w for w in words if w not in lexicon.fillers
+        ]
+        assert after.answer == before.answer
+    places = {after.roles["subject"][0] for after in spread_out}
+    assert len(places) > 6
