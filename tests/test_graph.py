@@ -2,6 +2,9 @@
 
 import ast
 import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -103,6 +106,21 @@ def test_dependencies_point_one_way():
     for module in modules():
         for imported in imports(module):
             assert tier(module) <= tier(imported), f"{module.name} must not import {imported.name}"
+
+
+def test_every_library_that_is_imported_is_declared():
+    """A new machine installs what the code needs: nothing is there by accident of this one."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w.-]+", line).group().lower() for line in declared}
+    providers = packages_distributions()
+    for module in modules():
+        for node in ast.walk(ast.parse(module.read_text())):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            found += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for top in (
+                {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"distilled_circuits"}
+            ):
+                assert {name.lower() for name in providers[top]} & names, f"{module.name} imports {top}"
 
 
 def test_only_artifacts_opens_hdf5():

@@ -20,7 +20,7 @@ import numpy as np
 
 from distilled_circuits.errors import UserError
 
-LIBRARIES = ("numpy", "scipy", "torch", "transformers", "transformer-lens", "h5py")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "transformer-lens", "h5py")
 
 
 @dataclass(frozen=True)
