@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.param_errors import explain
 
 Count = Annotated[int, Field(ge=1, description="a whole number of at least 1")]
 Index = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+AtLeastTwo = Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+AtLeastEight = Annotated[int, Field(ge=8, description="a whole number of at least 8")]
+AtLeastTen = Annotated[int, Field(ge=10, description="a whole number of at least 10")]
 Positive = Annotated[float, Field(gt=0, description="a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, description="a number of at least 0")]
 Share = Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1, both excluded")]
@@ -105,7 +109,7 @@ class Pair(Section):
 class Prompts(Section):
     """How many prompts a task has."""
 
-    number: Annotated[int, Field(ge=8, description="a whole number of at least 8")]
+    number: AtLeastEight
     seed: Index
 
 
@@ -152,7 +156,7 @@ class Circuit(Section):
     threshold: Share
     thresholds: Annotated[list[Share], Distinct, Field(min_length=1, description="a list of numbers in (0, 1)")]
     random_draws: Count
-    curve_points: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    curve_points: AtLeastTwo
     seed: Index
     batch_size: Count
 
@@ -166,7 +170,7 @@ class Circuit(Section):
 class Edges(Section):
     """Path patching between the nodes of a circuit."""
 
-    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    prompts: AtLeastTwo
     threshold: Share
     relative_to: Literal["circuit", "full"]
     exact_share: Portion
@@ -175,7 +179,7 @@ class Edges(Section):
 class Stability(Section):
     """Circuits on resampled prompts."""
 
-    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    prompts: AtLeastTwo
     resamples: Count
     edge_resamples: Count
     seed: Index
@@ -184,13 +188,13 @@ class Stability(Section):
 class Heads(Section):
     """Role detectors and their null."""
 
-    prompts: Annotated[int, Field(ge=8, description="a whole number of at least 8")]
+    prompts: AtLeastEight
     fillers: Count
     minimum: Share
     level: Share
     shuffles: Count
     batch_size: Count
-    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    resamples: AtLeastTen
     seed: Index
 
     @model_validator(mode="after")
@@ -205,7 +209,7 @@ class Mlps(Section):
 
     directions: Count
     similar: Share
-    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    resamples: AtLeastTen
     seed: Index
     batch_size: Count
 
@@ -213,7 +217,7 @@ class Mlps(Section):
 class Patching(Section):
     """Activation patching, clean into corrupted."""
 
-    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    prompts: AtLeastTwo
     batch_size: Count
 
 
@@ -227,7 +231,7 @@ class OutputScores(Section):
 class Probes(Section):
     """Linear probes."""
 
-    splits: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    splits: AtLeastTwo
     strength: Positive
     seed: Index
     batch_size: Count
@@ -236,14 +240,14 @@ class Probes(Section):
 class Shift(Section):
     """Prompts off the distribution of training."""
 
-    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    prompts: AtLeastTwo
     seed: Index
 
 
 class Alignment(Section):
     """Bootstrap of the alignment score."""
 
-    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    resamples: AtLeastTen
     seed: Index
 
 
@@ -258,7 +262,7 @@ class Noise(Section):
     """Noise-injection experiment."""
 
     tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
-    prompts: Annotated[int, Field(ge=2, description="a whole number of at least 2")]
+    prompts: AtLeastTwo
     site: Literal["components", "residual"]
     levels: NoiseLevels
     seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
@@ -315,7 +319,7 @@ class Condition(Section):
 class Comparison(Section):
     """Bootstrap over components."""
 
-    resamples: Annotated[int, Field(ge=10, description="a whole number of at least 10")]
+    resamples: AtLeastTen
     seed: Index
 
 
@@ -384,58 +388,4 @@ def load_params(path: Path) -> Params:
     except ValidationError as error:
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UserError(f"{path}: {_explain(problems[0])}{more}") from None
-
-
-def _explain(problem: Any) -> str:
-    """Say one validation problem in our words: key, what was found, what is allowed."""
-    key = ".".join(str(part) for part in problem["loc"])
-    found = problem["input"]
-    if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key, allowed: {', '.join(_fields_at(problem['loc'][:-1]))}"
-    if problem["type"] == "missing":
-        return f"{key}: missing; `git diff params.yaml` shows what was there"
-    if problem["type"] == "value_error":
-        said = str(problem["ctx"]["error"])
-        return f"{key}: {said}" if key else said
-    allowed = _description_at(problem["loc"]) or problem["msg"].removeprefix("Input should be ")
-    if problem["type"] == "model_type":
-        allowed = f"keys with values: {', '.join(_fields_at(problem['loc']))}"
-    hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if isinstance(found, str) and _is_number(found) else ""
-    return f"{key}: found {found!r}, allowed: {allowed}{hint}"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _annotation_at(loc: tuple[int | str, ...]) -> tuple[Any, str | None]:
-    """Follow a location into the models; return the annotation there and its description, if it has one."""
-    annotation: Any = Params
-    description: str | None = None
-    for part in loc:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            field = annotation.model_fields.get(str(part))
-            if field is None:
-                return None, None
-            annotation, description = field.annotation, field.description
-        else:
-            arguments = get_args(annotation)
-            inner = arguments[-1] if arguments else None
-            metadata = getattr(inner, "__metadata__", ())
-            description = next((m.description for m in metadata if getattr(m, "description", None)), None)
-            annotation = get_args(inner)[0] if metadata else inner
-    return annotation, description
-
-
-def _description_at(loc: tuple[int | str, ...]) -> str | None:
-    return _annotation_at(loc)[1]
-
-
-def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
-    annotation = _annotation_at(loc)[0]
-    return list(annotation.model_fields) if annotation is not None else []
+        raise UserError(f"{path}: {explain(problems[0], Params)}{more}") from None

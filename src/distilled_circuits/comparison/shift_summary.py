@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilled_circuits.comparison.scores import baseline_problem
-from distilled_circuits.statistics import bootstrap_weights, exact_mcnemar, percentile_interval, weighted_ratio
+from distilled_circuits.statistics import (
+    bootstrap_weights,
+    exact_mcnemar,
+    percentile_interval,
+    weighted_mean,
+    weighted_ratio,
+)
 
 Array = NDArray[np.floating]
 MODELS = ("teacher", "student")
@@ -51,15 +57,13 @@ def _row(found: Mapping[str, Any], name: str, weights: Mapping[str, Array], leve
     samples = {}
     for model in MODELS:
         full, usual = found[f"{name}/{model}/full"], found[f"{USUAL}/{model}/full"]
-        drawn = weights[name] @ full
         row[model] = {
-            "value": float(full.mean()),
-            "interval95": list(percentile_interval(drawn)),
+            **weighted_mean(full, weights[name]),
             "accuracy": float(found[f"{name}/{model}/correct"].mean()),
             "kept": None,
         }
         if name != USUAL and usual.mean() > 0 and baseline_problem(usual) is None:
-            samples[model] = 100 * drawn / (weights[USUAL] @ usual)
+            samples[model] = 100 * (weights[name] @ full) / (weights[USUAL] @ usual)
             value = 100 * float(full.mean() / usual.mean())
             row[model]["kept"] = {"value": value, "interval95": list(percentile_interval(samples[model]))}
     row["right"] = _right(*(found[f"{name}/{model}/correct"] for model in MODELS))

@@ -12,10 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from distilled_circuits.circuits.edges import Edge
-from distilled_circuits.figures.style import CYCLE, STUDENT, TEACHER, new_figure
+from distilled_circuits.figures.style import COLOURS, CYCLE, new_figure
 from distilled_circuits.lens.components import Component
 
-COLOURS = {"teacher": TEACHER, "student": STUDENT}
 PARTS = {"q": CYCLE[0], "k": CYCLE[4], "v": CYCLE[2], "mlp": CYCLE[3], "logits": CYCLE[5]}
 """Colour of an edge by what it enters."""
 PORTS = {"q": -0.26, "k": 0.0, "v": 0.26}

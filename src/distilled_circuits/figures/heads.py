@@ -52,8 +52,7 @@ def attention_maps(
 def role_scores_map(scores: Mapping[str, np.ndarray], plays: Mapping[str, np.ndarray], roles: Sequence[str]) -> Figure:
     """Draw the score (role, layer, head) of every head in every role, the student below; framed are heads that play."""
     layers, heads = (max(found.shape[axis] for found in scores.values()) for axis in (1, 2))
-    rows = sum(len(roles) for _ in scores)
-    figure = new_figure(2.4 + 0.165 * layers * heads, 1.3 + 0.24 * rows)
+    figure = new_figure(2.4 + 0.165 * layers * heads, 1.3 + 0.24 * len(roles) * len(scores))
     axes = figure.subplots(len(scores), 1)
     for axis, (model, found) in zip(axes, scores.items(), strict=True):
         image = _scores(axis, found.reshape(len(roles), -1), plays[model].reshape(len(roles), -1))

@@ -9,10 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from distilled_circuits.figures.style import STUDENT, TEACHER, new_figure
+from distilled_circuits.figures.style import COLOURS, new_figure
 from distilled_circuits.lens.components import Component
-
-COLOURS = {"teacher": TEACHER, "student": STUDENT}
 
 
 def ablation_histograms(drop: Mapping[str, np.ndarray]) -> Figure:

@@ -9,9 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from distilled_circuits.figures.style import STUDENT, TEACHER, new_figure
-
-COLOURS = {"teacher": TEACHER, "student": STUDENT}
+from distilled_circuits.figures.style import COLOURS, STUDENT, TEACHER, new_figure, signed_map
 
 
 def mlp_heat_maps(similarities: Mapping[str, np.ndarray], similar: float, framed: Collection[str]) -> Figure:
@@ -67,7 +65,7 @@ def attribution_maps(parts: Mapping[str, np.ndarray], tokens: Sequence[str]) -> 
     axes = figure.subplots(1, len(parts), squeeze=False)[0]
     limit = max(np.abs(values).max() for values in parts.values())
     for axis, (model, values) in zip(axes, parts.items(), strict=True):
-        image = axis.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
+        image = signed_map(axis, values, limit)
         axis.set_title(model)
         axis.set_xticks(range(len(tokens)), labels=tokens, rotation=90, fontsize=6.5)
         axis.set_yticks(range(len(values)), labels=[f"MLP{n}" for n in range(len(values))])

@@ -10,10 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distilled_circuits.figures.style import STUDENT, TEACHER, new_figure
+from distilled_circuits.figures.style import COLOURS, new_figure, signed_map
 
-COLOURS = {"teacher": TEACHER, "student": STUDENT}
-DIVERGING = "PuOr_r"
 TITLE_WIDTH = 38
 """Characters of a line in the title of a small panel."""
 
@@ -30,7 +28,7 @@ def block_patches(recovered: Mapping[str, Mapping[str, np.ndarray]], tokens: Seq
     limit = max(np.abs(values).max() for found in recovered.values() for values in found.values())
     for row, (part, found) in zip(axes, recovered.items(), strict=True):
         for axis, model in zip(row, models, strict=True):
-            image = _map(axis, found[model], limit)
+            image = signed_map(axis, found[model], limit)
             axis.set_title(f"{model}, {part}")
             axis.set_yticks(range(len(found[model])), labels=[f"L{n}" for n in range(len(found[model]))])
             last = part == list(recovered)[-1]
@@ -51,7 +49,7 @@ def head_patches(recovered: Mapping[str, Mapping[str, np.ndarray]], label: str) 
     for row, model in zip(axes, models, strict=True):
         for axis, kind in zip(row, kinds, strict=True):
             values = recovered[kind][model]
-            image = _map(axis, values, limit)
+            image = signed_map(axis, values, limit)
             axis.set_title(f"{model}, {kind}", fontsize=8)
             axis.set_xticks(range(values.shape[1]), labels=[f"H{n}" for n in range(values.shape[1])], fontsize=6)
             names = [f"L{n}" for n in range(values.shape[0])]
@@ -129,7 +127,3 @@ def _probe(axis: Axes, target: Mapping[str, Any], colour: str, model: str) -> No
         )
         permuted = f"{model}, best head, permuted"
         axis.plot(where, target["head_control"]["mean"], ".", color=colour, markersize=4, alpha=0.6, label=permuted)
-
-
-def _map(axis: Axes, values: np.ndarray, limit: float):  # noqa: ANN202
-    return axis.imshow(values, cmap=DIVERGING, vmin=-limit, vmax=limit, origin="lower", aspect="auto")

@@ -67,10 +67,10 @@ def residual_attribution(
     parts = []
     for batch in prompts.batches(batch_size):
         streams = _run(blocks, lens.embed(batch.ids))
-        towards, constant = _direction(blocks, batch, streams[-1][1])
-        written = [(streams[0][0] * towards).sum(-1)]
-        added = [((after - before) * towards).sum(-1) for before, after in _steps(streams)]
-        parts.append((written[0], torch.stack(added[0::2], 1), torch.stack(added[1::2], 1), constant))
+        towards, constant = _direction(blocks, batch, streams[-1])
+        added = [((after - before) * towards).sum(-1) for before, after in itertools.pairwise(streams)]
+        embedding = (streams[0] * towards).sum(-1)
+        parts.append((embedding, torch.stack(added[0::2], 1), torch.stack(added[1::2], 1), constant))
         advance(len(batch))
     return Attribution(*(torch.cat(part).double().cpu().numpy() for part in zip(*parts, strict=True)))
 
@@ -85,7 +85,7 @@ def logit_lens(
     probabilities: dict[str, list[torch.Tensor]] = {"answer": [], "distractor": []}
     for batch in prompts.batches(batch_size):
         streams = _run(blocks, lens.embed(batch.ids))
-        read = torch.stack([streams[0][0][:, -1], *(after[:, -1] for _, after in streams[1:])], dim=1)
+        read = torch.stack([stream[:, -1] for stream in streams[::2]], dim=1)
         logits = blocks.unembedding(blocks.final(read)).float()
         chances = logits.softmax(-1)
         for name, target in (("answer", batch.answers), ("distractor", batch.distractors)):
@@ -99,21 +99,15 @@ def logit_lens(
     )
 
 
-def _run(blocks: Blocks, resid: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the embedding twice, then each layer's stream after attention and after the block."""
-    streams = [(resid, resid)]
+def _run(blocks: Blocks, resid: torch.Tensor) -> list[torch.Tensor]:
+    """Return the embedding, then each layer's stream after attention and after the block."""
+    streams = [resid]
     for layer in range(blocks.dimensions.layers):
         z = blocks.heads(layer, resid)
         mid = blocks.add_attention(layer, resid, blocks.head_output(layer, z) + blocks.attention_bias(layer))
         resid = blocks.add_mlp(layer, mid, blocks.mlp(layer, mid))
-        streams.append((mid, resid))
+        streams += [mid, resid]
     return streams
-
-
-def _steps(streams: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the stream before and after each attention and MLP, in the order of the pass."""
-    line = [streams[0][0], *(stream for pair in streams[1:] for stream in pair)]
-    return list(itertools.pairwise(line))
 
 
 def _direction(blocks: Blocks, prompts: PromptTensors, last: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,61 @@
+"""A validation problem of pydantic in our words: the key, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+
+def explain(problem: Any, root: type[BaseModel]) -> str:
+    """Say one validation problem in our words: key, what was found, what is allowed."""
+    key = ".".join(str(part) for part in problem["loc"])
+    found = problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key, allowed: {', '.join(_fields_at(root, problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; `git diff params.yaml` shows what was there"
+    if problem["type"] == "value_error":
+        said = str(problem["ctx"]["error"])
+        return f"{key}: {said}" if key else said
+    allowed = _description_at(root, problem["loc"]) or problem["msg"].removeprefix("Input should be ")
+    if problem["type"] == "model_type":
+        allowed = f"keys with values: {', '.join(_fields_at(root, problem['loc']))}"
+    hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if isinstance(found, str) and _is_number(found) else ""
+    return f"{key}: found {found!r}, allowed: {allowed}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _annotation_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[Any, str | None]:
+    """Follow a location into the models; return the annotation there and its description, if it has one."""
+    annotation: Any = root
+    description: str | None = None
+    for part in loc:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            field = annotation.model_fields.get(str(part))
+            if field is None:
+                return None, None
+            annotation, description = field.annotation, field.description
+        else:
+            arguments = get_args(annotation)
+            inner = arguments[-1] if arguments else None
+            metadata = getattr(inner, "__metadata__", ())
+            description = next((m.description for m in metadata if getattr(m, "description", None)), None)
+            annotation = get_args(inner)[0] if metadata else inner
+    return annotation, description
+
+
+def _description_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
+    return _annotation_at(root, loc)[1]
+
+
+def _fields_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    annotation = _annotation_at(root, loc)[0]
+    return list(annotation.model_fields) if annotation is not None else []
