@@ -132,6 +132,7 @@ wildcard_constraints:
     task=r"\w+",
     condition=r"\w+",
     seed=r"\d+",
+    replica=r"\d+",
 
 
 write_keys()

@@ -208,6 +208,42 @@ rule alignment:
         repro("alignment")
 
 
+rule sampling:
+    input:
+        deps("sampling"),
+        key("sampling"),
+    output:
+        outs("sampling"),
+    log:
+        log_of("sampling"),
+    benchmark:
+        benchmark_of("sampling")
+    threads: threads_of("sampling")
+    message:
+        message_of("sampling")
+    shell:
+        repro("sampling")
+
+
+rule battery:
+    input:
+        deps("battery"),
+        key("battery"),
+    output:
+        outs("battery"),
+    log:
+        log_of("battery"),
+    benchmark:
+        benchmark_of("battery")
+    threads: threads_of("battery")
+    resources:
+        gpu=gpu_of("battery"),
+    message:
+        message_of("battery")
+    shell:
+        repro("battery")
+
+
 rule noise:
     input:
         deps("noise"),

@@ -1,4 +1,4 @@
-# The models of a pair.
+# The models of a pair, and those that the battery compares a teacher with.
 rule teacher:
     input:
         deps("teacher"),
@@ -35,3 +35,41 @@ rule student:
         message_of("student")
     shell:
         repro("student")
+
+
+rule replica:
+    input:
+        deps("replica"),
+        key("replica"),
+    output:
+        outs("replica"),
+    log:
+        log_of("replica"),
+    benchmark:
+        benchmark_of("replica")
+    threads: threads_of("replica")
+    resources:
+        gpu=gpu_of("replica"),
+    message:
+        message_of("replica")
+    shell:
+        repro("replica")
+
+
+rule rivals:
+    input:
+        deps("rivals"),
+        key("rivals"),
+    output:
+        outs("rivals"),
+    log:
+        log_of("rivals"),
+    benchmark:
+        benchmark_of("rivals")
+    threads: threads_of("rivals")
+    resources:
+        gpu=gpu_of("rivals"),
+    message:
+        message_of("rivals")
+    shell:
+        repro("rivals")

@@ -1,4 +1,4 @@
-"""Influence scores, MLP directions, matching and the alignment score, against hand-worked and independent values."""
+"""MLP directions, noise and the summaries of tables, against hand-worked and independent values."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,7 @@ from scipy.linalg import svd
 
 from distilled_circuits.circuits.ablation import constant, mean_activations
 from distilled_circuits.circuits.influence import influence_sweep
-from distilled_circuits.comparison.alignment import (
-    ModelRecord,
-    align,
-    alignment_score,
-    bootstrap,
-    head_outputs,
-    head_similarity,
-)
+from distilled_circuits.comparison.alignment import align
 from distilled_circuits.comparison.mlps import (
     covariance,
     direction_similarity,
@@ -23,118 +16,15 @@ from distilled_circuits.comparison.mlps import (
     scatter_coordinates,
     token_cosine,
 )
-from distilled_circuits.comparison.noise import added, noise_shifts
-from distilled_circuits.comparison.scores import influence_scores
+from distilled_circuits.comparison.noise import NOISED_SITES, Reading, added, spreads, unit_noise
 from distilled_circuits.comparison.summary import contrasts, distillation_summary, noise_summary
+from distilled_circuits.comparison.variants import PRESETS
+from distilled_circuits.errors import UserError
 from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.stages.measured_records import measured_record
 from distilled_circuits.stages.noise import noise_levels
 
 PROMPTS, CORRUPTED = random_prompts(9), random_prompts(9, seed=2).ids
-
-
-def record(lens: HookLens, shifts=None) -> ModelRecord:
-    """Return what alignment reads of a model, computed on random prompts."""
-    layers = range(lens.dimensions.layers)
-    sweep = influence_sweep(lens, PROMPTS, constant(mean_activations(lens, CORRUPTED, 64)), 64, shifts=shifts)
-    _, cache = lens.cache(PROMPTS.ids, [(site, n) for n in layers for site in ("z", "mlp_out")], added(shifts or {}))
-    return ModelRecord(
-        sweep.unablated.numpy(),
-        sweep.ablated.numpy(),
-        torch.stack([cache["z", n] for n in layers], 1).numpy(),
-        torch.stack([lens.output_weights(n) for n in layers]).numpy(),
-        torch.stack([cache["mlp_out", n] for n in layers], 1).numpy(),
-    )
-
-
-@pytest.fixture(scope="module")
-def teacher() -> ModelRecord:
-    """A random model's record."""
-    return record(HookLens(random_model("gpt2")))
-
-
-@pytest.fixture(scope="module")
-def student() -> ModelRecord:
-    """Another random model's record."""
-    return record(HookLens(random_model("gpt2", seed=5)))
-
-
-def test_alignment_by_hand():
-    """Two heads and an MLP against one head and two MLPs, equations 7 and 8 step by step.
-
-    Similarities: heads 0.9 and 0.4 with the only head; the MLP 0.3 and 0.8. Influences: teacher 1, 0.5, 0.2; student
-    0.7, 0.1, 0.6. Matches: head, head, second MLP. Terms: 0.9 (1 - 0.3), 0.4 (1 - 0.2), 0.8 (1 - 0.4).
-    """
-    similarity = np.array([[0.9, 0.95, 0.99], [0.4, 0.95, 0.99], [0.97, 0.3, 0.8]])
-    allowed = np.array([[True, False, False], [True, False, False], [False, True, True]])
-    result = alignment_score(np.array([1, 0.5, 0.2]), np.array([0.7, 0.1, 0.6]), similarity, allowed)
-    assert result.partner.tolist() == [0, 0, 2]
-    assert result.score == pytest.approx((0.9 * 0.7 + 0.4 * 0.8 + 0.8 * 0.6) / 3)
-    assert result.mean_similarity == pytest.approx(0.7)
-    assert result.mean_agreement == pytest.approx(0.7)
-
-
-def test_a_model_is_aligned_with_itself(teacher):
-    """The identity scores exactly 1, every component its own partner."""
-    result = align(teacher, teacher, 3)
-    assert result.score == pytest.approx(1, abs=1e-6)
-    assert result.partner.tolist() == list(range(len(result.partner)))
-
-
-def test_alignment_equals_a_slow_computation(teacher, student):
-    """Similarities and score equal plain loops over components, from the definitions."""
-    result = align(teacher, student, 3)
-
-    def outputs(r):
-        return [r.z[:, n, :, h].mean(0) @ r.output_weights[n, h] for n in range(r.layers) for h in range(r.heads)]
-
-    def directions(r):
-        found = []
-        for n in range(r.layers):
-            flat = r.mlp_out[:, n].reshape(-1, r.mlp_out.shape[-1]).astype(float)
-            found.append(svd(flat - flat.mean(0))[2][:3])
-        return found
-
-    def cosine(a, b):
-        return (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
-
-    influence = [influence_scores(r.unablated.astype(float), r.ablated.astype(float)) for r in (teacher, student)]
-    terms = []
-    positions = [[n for n, head in enumerate(r.is_head) if head] for r in (teacher, student)]
-    for own, output in zip(positions[0], outputs(teacher), strict=True):
-        found = [cosine(output, other) for other in outputs(student)]
-        partner = positions[1][int(np.argmax(found))]
-        terms.append(max(found) * (1 - abs(influence[0][own] - influence[1][partner])))
-    others = [[n for n, head in enumerate(r.is_head) if not head] for r in (teacher, student)]
-    for own, vectors in zip(others[0], directions(teacher), strict=True):
-        found = [np.mean([abs(cosine(a, b)) for a, b in zip(vectors, w, strict=True)]) for w in directions(student)]
-        partner = others[1][int(np.argmax(found))]
-        terms.append(max(found) * (1 - abs(influence[0][own] - influence[1][partner])))
-    assert result.score == pytest.approx(np.mean(terms), abs=1e-4)
-
-
-def test_bootstrap_equals_recomputing_on_resampled_prompts(teacher, student):
-    """Weighted sums give what drawing prompts and starting over gives."""
-    rng, again = np.random.default_rng(3), np.random.default_rng(3)
-    intervals = bootstrap(teacher, student, 3, 12, rng)
-    counts = again.multinomial(9, np.full(9, 1 / 9), size=12)
-    scores = []
-    for row in counts:
-        drawn = np.repeat(np.arange(9), row)
-        parts = [
-            ModelRecord(r.unablated[drawn], r.ablated[:, drawn], r.z[drawn], r.output_weights, r.mlp_out[drawn])
-            for r in (teacher, student)
-        ]
-        scores.append(align(*parts, 3).score)
-    assert intervals.score == pytest.approx(tuple(np.percentile(scores, [2.5, 97.5])), abs=1e-3)
-
-
-def test_head_similarity_does_not_depend_on_the_basis_of_z(teacher):
-    """Rotating a head's z and its W_O together changes coordinates, not what it writes."""
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 4)))[0]
-    mean = teacher.z.mean(0)
-    first = head_outputs(mean, teacher.output_weights)
-    second = head_outputs(mean @ rotation, rotation.T @ teacher.output_weights)
-    assert np.allclose(head_similarity(first, second).diagonal(), 1, atol=1e-5)
 
 
 def test_leading_directions_are_those_of_an_svd():
@@ -171,19 +61,57 @@ def test_scatter_keeps_the_variance_of_the_first_two_directions():
     assert np.allclose(points.var(0), eigenvalues[:2])
 
 
-def test_noise_of_level_zero_changes_nothing(student):
-    """The record at level 0 is the unnoised one, bit for bit."""
+READINGS = [
+    Reading(site, layer, relative) for site in NOISED_SITES for layer in (None, 1) for relative in (False, True)
+]
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_noise_of_level_zero_changes_nothing(reading):
+    """Every reading at level 0 gives the record, and with it each score, of no noise at all, bit for bit."""
     lens = HookLens(random_model("gpt2", seed=5))
-    again = record(lens, noise_shifts(lens, "components", 0.0, 9, 6, seed=1))
-    for name in ("unablated", "ablated", "z", "mlp_out"):
-        assert np.array_equal(getattr(again, name), getattr(student, name))
+    replaced = constant(mean_activations(lens, CORRUPTED, 64))
+    noise = unit_noise(lens, reading, 9, 6, seed=1, spreads=spreads(lens, PROMPTS.ids))
+    assert noise and all(values.abs().max() > 0 for values in noise.values())
+    again = measured_record(lens, PROMPTS, replaced, 64, {site: 0.0 * values for site, values in noise.items()})
+    without = measured_record(lens, PROMPTS, replaced, 64)
+    for name, values in vars(without).items():
+        assert np.array_equal(getattr(again, name), values), name
+    teacher = measured_record(HookLens(random_model("gpt2")), PROMPTS, replaced, 64)
+    for variant in PRESETS.values():
+        one, other = (align(teacher, each, variant, 3).score.score for each in (again, without))
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("reading", READINGS, ids=str)
+def test_noise_is_where_it_is_said_to_be_and_as_strong(reading):
+    """Absolute levels are in the activation's units, relative ones in its own standard deviations; other sites stay."""
+    lens = HookLens(random_model("gpt2"))
+    own = spreads(lens, PROMPTS.ids)
+    noise = unit_noise(lens, reading, 9, 6, seed=1, spreads=own)
+    names = {"components": {"z", "mlp_out"}, "residual": {"resid_pre"}}.get(reading.site, {reading.site})
+    layers = range(3) if reading.layer is None else [reading.layer]
+    assert set(noise) == {(name, layer) for name in names for layer in layers}
+    for site, values in noise.items():
+        expected = own[site] if reading.relative else 1.0
+        assert values.std().item() == pytest.approx(expected, rel=0.1)
+        assert not torch.equal(values[0], values[1])
+        _, cache = lens.cache(PROMPTS.ids, [site])
+        assert own[site] == pytest.approx(cache[site].std().item())
+
+
+def test_noise_in_a_layer_that_is_not_there_is_a_mistake_of_the_settings():
+    """The error says which layers there are."""
+    with pytest.raises(UserError, match="layer 3 is not in a student of 3 layers, 0 to 2"):
+        Reading("z", 3, relative=False).places(3)
 
 
 @pytest.mark.parametrize("site", ["components", "residual"])
-def test_noise_has_the_stated_deviation_and_is_shared_by_ablated_runs(site):
+def test_noise_is_shared_by_ablated_runs(site):
     """What a sweep under noise says of a component is what a run with noise and that ablation alone says."""
     lens = HookLens(random_model("gpt2"))
-    shifts = noise_shifts(lens, site, 0.7, 9, 6, seed=1)
+    unit = unit_noise(lens, Reading(site, None, relative=False), 9, 6, 1, {})
+    shifts = {place: 0.7 * values for place, values in unit.items()}
     first_site = next(iter(shifts))
     _, clean = lens.cache(PROMPTS.ids, [first_site])
     _, noised = lens.cache(PROMPTS.ids, [first_site], added(shifts)[:1])

@@ -92,7 +92,16 @@ def test_every_stage_has_a_rule_and_a_module(graph):
     """rules/ and stages/ have exactly the stages of dvc.yaml."""
     rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
     assert rules == set(graph.stages)
-    plumbing = {"job", "inputs", "positions", "collect", "role_pictures"}
+    plumbing = {
+        "job",
+        "inputs",
+        "positions",
+        "stored_records",
+        "measured_records",
+        "collect",
+        "role_pictures",
+        "alignment_pictures",
+    }
     assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"} - plumbing == set(graph.stages)
 
 
@@ -129,7 +138,7 @@ def test_only_artifacts_opens_hdf5():
     assert users == {"artifacts.py"}
 
 
-@pytest.mark.parametrize("stage", ["alignment", "comparison", "report"])
+@pytest.mark.parametrize("stage", ["alignment", "sampling", "comparison", "report"])
 def test_stages_on_stored_arrays_do_not_import_torch(stage):
     """Figures, tables and scores start without the seconds that torch takes."""
     for module in closure(PACKAGE / f"stages/{stage}.py"):

@@ -10,13 +10,12 @@ from torch.nn.functional import kl_div
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.corpus import ROW_LENGTH, evaluation_questions, training_batches
 from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer, save_model
+from distilled_circuits.models.shapes import new_gpt2, student_from_layers
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.models.training import (
     Schedule,
     language_loss,
-    new_gpt2,
     softened_divergence,
-    student_from_layers,
     teacher_loss,
     train,
 )

@@ -11,15 +11,17 @@ from hypothesis.extra.numpy import arrays
 from distilled_circuits.artifacts import count_parameters
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
 from distilled_circuits.comparison.scores import (
-    SCORES,
     baseline_problem,
     clipped_drop,
     influence_scores,
+    mean_clipped_drop,
+    mean_drop,
     resampled_components,
     resampled_prompts,
     retained_percent,
 )
 from distilled_circuits.comparison.summary import robustness_summary
+from distilled_circuits.comparison.variants import INFLUENCES
 from distilled_circuits.report.register import register
 
 UNABLATED = np.array([2.0, 4.0])
@@ -33,27 +35,53 @@ ABLATED = np.array([[0.0, 2.0], [1.0, 3.0], [3.0, 5.0], [4.0, 2.0]])
         ("clamp_max", [1, 0.5, 0, 0]),
         ("abs_l1", [0.5, 0.25, 0.25, 0]),
         ("abs_max", [1, 0.5, 0.5, 0]),
+        ("abs_l2", [2 / 6**0.5, 1 / 6**0.5, 1 / 6**0.5, 0]),
         ("l2", [2 / 6**0.5, 1 / 6**0.5, -1 / 6**0.5, 0]),
     ],
 )
 def test_influence_scores_by_hand(kind, expected):
-    """Equation 5, the released code's form, and two more, from the same drops."""
-    assert influence_scores(UNABLATED, ABLATED, kind) == pytest.approx(expected)
+    """Equation 5, the released code's form, and three more, from the same drops."""
+    assert mean_drop(UNABLATED, ABLATED).tolist() == [2, 1, -1, 0]
+    assert influence_scores(mean_drop(UNABLATED, ABLATED), kind) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kind", SCORES)
+def test_influence_over_a_list_counts_repeated_components():
+    """As released: drops 2, 1, 1 in percent with the last counted twice have l1 sum 5 and l2 root of 7."""
+    weight = np.array([1.0, 1, 2])
+    assert influence_scores([2, -1, 1], "abs_l1", weight) == pytest.approx([0.4, 0.2, 0.2])
+    assert influence_scores([2, -1, 1], "abs_l2", weight) == pytest.approx([2 / 7**0.5, 1 / 7**0.5, 1 / 7**0.5])
+    assert influence_scores([2, -1, 1], "clamp_max", np.array([0.0, 1, 1])) == pytest.approx([2, 0, 1])
+
+
+def test_an_unknown_influence_is_named():
+    """The error lists what there is."""
+    with pytest.raises(ValueError, match="influence 'l3', allowed: clamp_max"):
+        influence_scores([1.0], "l3")
+
+
+@pytest.mark.parametrize("kind", INFLUENCES)
 def test_influence_without_any_change_is_zero(kind):
     """Nothing is divided by a largest change of zero."""
-    assert influence_scores(np.array([1.0]), np.array([[1.0], [1.0]]), kind).tolist() == [0, 0]
+    assert influence_scores(np.zeros(2), kind).tolist() == [0, 0]
 
 
-@given(arrays(float, (5, 3), elements=st.floats(-10, 10)), st.floats(0.1, 10))
-def test_influence_scores_do_not_depend_on_the_unit(ablated, unit):
-    """Scaling all logit differences changes no score."""
-    unablated = np.array([1.0, 2.0, 3.0])
-    for kind in SCORES:
-        scaled = influence_scores(unit * unablated, unit * ablated, kind)
-        assert scaled == pytest.approx(influence_scores(unablated, ablated, kind), abs=1e-6)
+@given(
+    arrays(float, 5, elements=st.floats(-10, 10).filter(lambda drop: drop == 0 or abs(drop) > 1e-6)), st.floats(0.1, 10)
+)
+def test_influence_scores_do_not_depend_on_the_unit(drop, unit):
+    """Logits or percent: scaling all drops changes no score."""
+    for kind in INFLUENCES:
+        assert influence_scores(unit * drop, kind) == pytest.approx(influence_scores(drop, kind), abs=1e-6)
+
+
+def test_the_mean_clipped_drop_has_the_papers_interval():
+    """Table 2: the mean of 100, 40, 0, 0 is 35; the interval is that of means of four drawn with repetition."""
+    retained = [-50.0, 60.0, 100.0, 120.0]
+    value, (low, high) = mean_clipped_drop(retained)
+    assert value == 35
+    draws = np.random.default_rng(42).integers(4, size=(10000, 4))
+    means = [sum([100, 40, 0, 0][i] for i in row) / 4 for row in draws]
+    assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])))
 
 
 def test_drops_are_clipped_and_averaged():

@@ -244,10 +244,31 @@ class Shift(Section):
     seed: Index
 
 
-class Alignment(Section):
-    """Bootstrap of the alignment score."""
+class CustomVariant(Section):
+    """A choice for each part of the alignment score."""
 
+    influence: Literal["clamp_max", "abs_max", "abs_l1", "abs_l2", "l2"]
+    over: Literal["components", "pairs"]
+    heads: Literal["output", "pattern_rows", "pattern_flat", "cka", "cka_by_position", "cka_last"]
+    mlps: Literal["directions", "subspace", "signed_mean", "stream", "cka", "cka_by_position", "cka_last"]
+    direction: Literal["teacher_to_student", "student_to_teacher"]
+    matching: Literal["greedy", "hungarian", "soft", "top"]
+    neighbours: Count
+    temperature: Positive
+    top: Count
+    weighting: Literal["equal", "teacher"]
+    rescale: bool
+    doubled: bool
+
+
+class Alignment(Section):
+    """The variant of the user's own choice, and what scores are held against."""
+
+    custom: CustomVariant
+    draws: AtLeastTen
     resamples: AtLeastTen
+    sizes: Annotated[list[AtLeastEight], Distinct, Field(min_length=1, description="a list of whole numbers from 8 on")]
+    subsets: AtLeastTwo
     seed: Index
 
 
@@ -258,14 +279,63 @@ class NoiseLevels(Section):
     step: Positive
 
 
+class NoiseReading(Section):
+    """What is noised, where, and in which unit."""
+
+    site: Literal["components", "z", "mlp_out", "residual"]
+    layer: Annotated[Index | Literal["all"], Field(description="all, or the number of a layer from 0 on")]
+    scale: Literal["absolute", "relative"]
+
+
+class NoiseSurvey(NoiseLevels):
+    """Levels and seeds of the other readings."""
+
+    seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
+
+
 class Noise(Section):
     """Noise-injection experiment."""
 
     tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
     prompts: AtLeastTwo
-    site: Literal["components", "residual"]
+    reading: NoiseReading
     levels: NoiseLevels
     seeds: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
+    readings: list[NoiseReading]
+    survey: NoiseSurvey
+
+
+class Mismatched(Section):
+    """A Llama to compare a GPT-2 with."""
+
+    layers: Count
+    heads: Count
+    key_value_heads: Count
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> Mismatched:
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"key_value_heads is {self.key_value_heads}, allowed: a divisor of heads ({self.heads})")
+        return self
+
+
+class Battery(Section):
+    """Pairs with a known answer."""
+
+    replicas: Annotated[list[Count], Distinct, Field(min_length=1, description="a list of whole numbers from 1 on")]
+    judged: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of 0 and of replicas")]
+    mismatched: Mismatched
+    prompts: AtLeastEight
+    resamples: AtLeastTen
+    draws: AtLeastTen
+    seed: Index
+
+    @model_validator(mode="after")
+    def _judged_are_trained(self) -> Battery:
+        for replica in self.judged:
+            if replica and replica not in self.replicas:
+                raise ValueError(f"judged has {replica}, allowed: 0 and what replicas has ({self.replicas})")
+        return self
 
 
 class DistillationTraining(Section):
@@ -345,6 +415,7 @@ class Params(Section):
     shift: Shift
     alignment: Alignment
     noise: Noise
+    battery: Battery
     distillation: Distillation
     conditions: dict[str, Condition]
     comparison: Comparison
@@ -360,7 +431,7 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
-        for name in ("noise", "edges", "stability", "patching", "shift"):
+        for name in ("noise", "edges", "stability", "patching", "shift", "battery"):
             asked = getattr(self, name).prompts
             if asked > self.prompts.number:
                 raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")

@@ -17,6 +17,12 @@ def bootstrap_weights(number: int, resamples: int, rng: np.random.Generator) -> 
     return (counts / number).astype(np.float32)
 
 
+def subset_weights(number: int, size: int, draws: int, rng: np.random.Generator) -> Array:
+    """Return weights (draw, prompt) that sum to one: `size` different prompts each time, which count alike."""
+    order = rng.permuted(np.tile(np.arange(number), (draws, 1)), axis=1)
+    return ((order < size) / size).astype(np.float32)
+
+
 def percentile_interval(samples: Array) -> tuple[float, float]:
     """Return the central 95 % of bootstrap samples."""
     low, high = np.percentile(samples, [2.5, 97.5])

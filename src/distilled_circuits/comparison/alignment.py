@@ -1,178 +1,169 @@
-"""The alignment score as printed (DC equations 5 to 8), with a bootstrap over prompts; arrays in, numbers out."""
+"""The alignment score in every variant (DC equations 5 to 8 and the released code): arrays in, numbers out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distilled_circuits.comparison.mlps import direction_similarity, leading_directions
-from distilled_circuits.comparison.scores import scale_to_largest
-from distilled_circuits.statistics import bootstrap_weights, percentile_interval
+from distilled_circuits.comparison.matching import Pairs, greedy, hungarian, soft, top
+from distilled_circuits.comparison.representations import ModelRecord, Summary, equal_weights
+from distilled_circuits.comparison.scores import influence_scores, influence_size
+from distilled_circuits.comparison.similarity import Similarities
+from distilled_circuits.comparison.variants import DOUBLED_BELOW, Variant
 
 Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class ModelRecord:
-    """What alignment reads of one model on one task.
+class Score:
+    """A score with its two parts, each (...,): the mean similarity alone and the mean influence agreement alone."""
 
-    `unablated` (prompt,), `ablated` (component, prompt) logit differences, components ordered by layer, heads then MLP;
-    `z` (prompt, layer, pos, head, d_head); `output_weights` (layer, head, d_head, d_model); `mlp_out` (prompt, layer,
-    pos, d_model).
-    """
-
-    unablated: Array
-    ablated: Array
-    z: Array
-    output_weights: Array
-    mlp_out: Array
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return self.z.shape[1]
-
-    @property
-    def heads(self) -> int:
-        """Number of heads a layer."""
-        return self.z.shape[3]
-
-    @property
-    def is_head(self) -> NDArray[np.bool_]:
-        """Which components are heads (component,)."""
-        return np.arange(self.layers * (self.heads + 1)) % (self.heads + 1) < self.heads
+    score: Array
+    mean_similarity: Array
+    mean_agreement: Array
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A score with what it is made of; arrays have one entry a teacher component."""
+    """A score with the pairs behind it.
 
-    score: float
-    mean_similarity: float
-    mean_agreement: float
-    partner: NDArray[np.integer]
+    `pairs` (row,) is their number |M|, pairs that count twice counted twice; all others are (row, pair): components,
+    similarity, influence in each model, and the weight in the means.
+    """
+
+    score: Score
+    pairs: Array
+    teacher: NDArray[np.integer]
+    student: NDArray[np.integer]
     similarity: Array
     teacher_influence: Array
     student_influence: Array
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """95 % intervals over prompts of the score and its two parts."""
-
-    score: tuple[float, float]
-    mean_similarity: tuple[float, float]
-    mean_agreement: tuple[float, float]
+    weight: Array
 
 
 def alignment_score(
-    teacher_influence: Array, student_influence: Array, similarity: Array, allowed: NDArray[np.bool_]
-) -> Alignment:
-    """Match each teacher component to the most similar student component of its kind, and score (DC eq. 7, 8).
+    student_influence: Array, teacher_influence: Array, similarity: Array, weight: Array | None = None
+) -> Score:
+    """Return the score of lists of matched pairs (..., pair): the mean of S (1 - |I_T - I_S|) (DC eq. 8).
 
-    `similarity` and `allowed` (which pairs are of one kind) are (teacher component, student component). Several teacher
-    components may share a partner. The score is the mean over teacher components of S (1 - |I_T - I_S|).
+    Influences are normalised as a variant has it (`influence_scores`), similarities are those of the pairs. `weight`
+    says how much each pair counts in the means (alike by default). Needs no model.
     """
-    partner = np.where(allowed, similarity, -np.inf).argmax(1)
-    matched = similarity[np.arange(len(partner)), partner]
-    agreement = 1 - np.abs(teacher_influence - student_influence[partner])
-    return Alignment(
-        score=float((matched * agreement).mean()),
-        mean_similarity=float(matched.mean()),
-        mean_agreement=float(agreement.mean()),
-        partner=partner,
-        similarity=matched,
-        teacher_influence=teacher_influence,
-        student_influence=student_influence[partner],
+    similarity = np.asarray(similarity, dtype=float)
+    weight = np.ones_like(similarity) if weight is None else np.asarray(weight, dtype=float)
+    agreement = 1 - np.abs(np.asarray(teacher_influence, dtype=float) - np.asarray(student_influence, dtype=float))
+    total = weight.sum(-1)
+    return Score(
+        score=(weight * similarity * agreement).sum(-1) / total,
+        mean_similarity=(weight * similarity).sum(-1) / total,
+        mean_agreement=(weight * agreement).sum(-1) / total,
     )
 
 
-def head_similarity(teacher: Array, student: Array) -> Array:
-    """Return cosines (teacher head, student head) of mean outputs (head, pos, d_model), each taken as one vector."""
-    units = [
-        flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-        for flat in (teacher.reshape(len(teacher), -1), student.reshape(len(student), -1))
-    ]
-    return units[0] @ units[1].T
+def align(teacher: ModelRecord, student: ModelRecord, variant: Variant, directions: int) -> Alignment:
+    """Return the alignment of two models on the prompts of their records, as one row."""
+    weights = equal_weights(len(teacher.unablated))
+    return aligned(Similarities(*(Summary(record, weights, directions) for record in (teacher, student))), variant)
 
 
-def head_outputs(mean_z: Array, output_weights: Array) -> Array:
-    """Return mean head outputs in the residual basis (layer x head, pos, d_model).
+def aligned(found: Similarities, variant: Variant) -> Alignment:
+    """Return the alignment for each row of prompt weights.
 
-    From mean z (layer, pos, head, d_head) and W_O (layer, head, d_head, d_model).
-
-    The coordinates of z itself are arbitrary in each head, so those of two models cannot be compared.
+    Raises UserError when the two models cannot be compared by the variant's representations.
     """
-    outputs = np.einsum("lphd,lhdm->lhpm", mean_z, output_weights, optimize=True)
-    return outputs.reshape(-1, *outputs.shape[2:])
+    sides = (found.teacher, found.student)
+    return match_and_score(
+        (sides[0].drop, sides[1].drop),
+        (sides[0].record.is_head, sides[1].record.is_head),
+        found.heads(variant.heads),
+        found.mlps(variant.mlps),
+        variant,
+    )
 
 
-def align(teacher: ModelRecord, student: ModelRecord, directions: int) -> Alignment:
-    """Return the alignment of two models on the prompts of their records."""
-    weights = np.full((1, len(teacher.unablated)), 1 / len(teacher.unablated), dtype=np.float32)
-    return next(iter(_weighted_alignments(teacher, student, directions, weights)))
+def match_and_score(
+    drops: tuple[Array, Array],
+    is_head: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    heads: Array,
+    mlps: Array,
+    variant: Variant,
+) -> Alignment:
+    """Match components and score them, row by row (DC eq. 5, 7, 8, or what the variant has in their place).
+
+    From the mean drops (row, component) of teacher and student, which of their components are heads, and the
+    similarities of heads and of MLPs, each (row, teacher, student).
+    """
+    drops = drops[0].astype(np.float64), drops[1].astype(np.float64)
+    if variant.rescale:
+        mlps = rescaled(mlps, heads)
+    parts = []
+    for similarity, own, other in ((heads, *is_head), (mlps, ~is_head[0], ~is_head[1])):
+        places = np.flatnonzero(own), np.flatnonzero(other)
+        sizes = drops[0][:, places[0]], drops[1][:, places[1]]
+        pairs = _match(similarity, *sizes, variant)
+        parts.append(Pairs(places[0][pairs.teacher], places[1][pairs.student], pairs.similarity, pairs.weight))
+    if variant.doubled:
+        low = parts[0].similarity < DOUBLED_BELOW
+        parts[0] = Pairs(parts[0].teacher, parts[0].student, parts[0].similarity, parts[0].weight * (1 + low))
+    teacher, student, similarity, weight = (
+        np.concatenate([getattr(part, name) for part in parts], 1)
+        for name in ("teacher", "student", "similarity", "weight")
+    )
+    influence = [
+        _influence(drop, index, weight, variant) for drop, index in zip(drops, (teacher, student), strict=True)
+    ]
+    pairs = weight.sum(1)
+    if variant.weighting == "teacher":
+        weight = _by_influence(weight, influence_size(np.take_along_axis(drops[0], teacher, 1), variant.influence))
+    score = alignment_score(influence[1], influence[0], similarity, weight)
+    return Alignment(score, pairs, teacher, student, similarity, *influence, weight)
 
 
-def bootstrap(
-    teacher: ModelRecord,
-    student: ModelRecord,
-    directions: int,
-    resamples: int,
-    rng: np.random.Generator,
-    advance: Callable[[], None] = lambda: None,
-) -> Intervals:
-    """Return intervals over prompts: influence and similarity are resampled together, and matching is redone."""
-    weights = bootstrap_weights(len(teacher.unablated), resamples, rng)
-    samples = []
-    for result in _weighted_alignments(teacher, student, directions, weights):
-        samples.append((result.score, result.mean_similarity, result.mean_agreement))
-        advance()
-    return Intervals(*(percentile_interval(column) for column in np.array(samples).T))
+def rescaled(mlps: Array, heads: Array) -> Array:
+    """Move MLP similarities (row, a, b) to the mean and spread of the heads', then divide by their largest.
+
+    As released: the spread of MLPs divides by their number, that of heads by one less, and MLP similarities that are
+    not above zero stay as they are. The most similar MLPs get 1, whatever they are like.
+    """
+    shape = (len(mlps), -1)
+    inside = mlps > 0
+    mean, spread = (
+        np.array([measure(row[keep]) if keep.any() else 0.0 for row, keep in zip(mlps, inside, strict=True)])
+        for measure in (np.mean, np.std)
+    )
+    scale = np.divide(heads.reshape(shape).std(1, ddof=1), spread, out=np.zeros_like(spread), where=spread > 0)
+    moved = (mlps - mean[:, None, None]) * scale[:, None, None] + heads.reshape(shape).mean(1)[:, None, None]
+    moved = np.where(inside, moved, mlps)
+    largest = moved.max((1, 2), keepdims=True)
+    return np.divide(moved, largest, out=moved.copy(), where=largest > 0)
 
 
-def _weighted_alignments(
-    teacher: ModelRecord, student: ModelRecord, directions: int, weights: Array
-) -> Iterator[Alignment]:
-    """Yield the alignment for each row of prompt weights (resample, prompt)."""
-    summaries = [_Summary(record, weights) for record in (teacher, student)]
-    for row in range(len(weights)):
-        heads, mlps, influence = zip(*(summary.of(row, directions) for summary in summaries), strict=True)
-        similarity = np.zeros((len(influence[0]), len(influence[1])))
-        is_head = [teacher.is_head, student.is_head]
-        similarity[np.ix_(*is_head)] = head_similarity(*heads)
-        similarity[np.ix_(~is_head[0], ~is_head[1])] = direction_similarity(*mlps)
-        allowed = is_head[0][:, None] == is_head[1][None, :]
-        yield alignment_score(*influence, similarity, allowed)
+def _match(similarity: Array, teacher_drop: Array, student_drop: Array, variant: Variant) -> Pairs:
+    backwards = variant.direction == "student_to_teacher"
+    if backwards:
+        similarity, teacher_drop, student_drop = similarity.swapaxes(1, 2), student_drop, teacher_drop
+    if variant.matching == "hungarian":
+        pairs = hungarian(similarity)
+    elif variant.matching == "soft":
+        pairs = soft(similarity, variant.neighbours, variant.temperature)
+    elif variant.matching == "top":
+        sizes = (influence_size(drop, variant.influence) for drop in (teacher_drop, student_drop))
+        pairs = top(similarity, *sizes, variant.top)
+    else:
+        pairs = greedy(similarity)
+    return pairs.reversed() if backwards else pairs
 
 
-class _Summary:
-    """Weighted means of one record for many rows of weights at once: the products over prompts are done once."""
+def _by_influence(weight: Array, size: Array) -> Array:
+    """Return weights in proportion to influence; where nothing has any, all pairs count as before."""
+    weighted = weight * size
+    return np.where(weighted.sum(1, keepdims=True) > 0, weighted, weight)
 
-    def __init__(self, record: ModelRecord, weights: Array) -> None:
-        self._record = record
-        prompts = len(record.unablated)
-        self._z = (weights @ record.z.reshape(prompts, -1)).reshape(-1, *record.z.shape[1:])
-        self._unablated = weights @ record.unablated
-        self._ablated = weights @ record.ablated.T
-        # Centred once over everything, so that no large common mean cancels in the second moments.
-        outputs = record.mlp_out - record.mlp_out.mean((0, 2), keepdims=True)
-        self._mean = weights @ outputs.mean(2).reshape(prompts, -1)
-        self._moment = []
-        for layer in range(outputs.shape[1]):
-            # One outer product a prompt, summed over its positions: resampling prompts is then a weighted sum.
-            each = outputs[:, layer].transpose(0, 2, 1) @ outputs[:, layer] / outputs.shape[2]
-            self._moment.append(weights @ each.reshape(prompts, -1))
 
-    def of(self, row: int, directions: int) -> tuple[Array, Array, Array]:
-        """Return head outputs, MLP directions and influence scores under one row of weights."""
-        width = self._record.mlp_out.shape[-1]
-        means = self._mean[row].reshape(-1, width)
-        mlps = []
-        for layer, mean in enumerate(means):
-            matrix = self._moment[layer][row].reshape(width, width) - np.outer(mean, mean)
-            mlps.append(leading_directions(matrix.astype(np.float64), directions)[0])
-        drop = np.maximum(self._unablated[row] - self._ablated[row], 0)
-        return head_outputs(self._z[row], self._record.output_weights), np.array(mlps), scale_to_largest(drop)
+def _influence(drop: Array, index: NDArray[np.integer], weight: Array, variant: Variant) -> Array:
+    """Return influence scores of matched components (row, pair), normalised over all components or over the pairs."""
+    if variant.over == "pairs":
+        return influence_scores(np.take_along_axis(drop, index, 1), variant.influence, weight)
+    return np.take_along_axis(influence_scores(drop, variant.influence), index, 1)

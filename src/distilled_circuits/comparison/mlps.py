@@ -30,20 +30,30 @@ def leading_directions(matrix: Array, number: int) -> tuple[Array, Array]:
 
 
 def direction_similarity(teacher: Array, student: Array) -> Array:
-    """Return the mean absolute cosine of paired directions (DC eq. 6), (teacher MLP, student MLP).
+    """Return the mean absolute cosine of paired directions (DC eq. 6), (..., teacher MLP, student MLP).
 
-    Inputs are unit directions (mlp, k, d_model); the k-th of one is compared with the k-th of the other.
+    Inputs are unit directions (..., mlp, k, d_model); the k-th of one is compared with the k-th of the other.
     """
-    return np.abs(np.einsum("akd,bkd->abk", teacher, student)).mean(-1)
+    return np.abs(np.einsum("...akd,...bkd->...abk", teacher, student, optimize=True)).mean(-1)
 
 
 def subspace_overlap(teacher: Array, student: Array) -> Array:
-    """Return the mean squared cosine of the principal angles between subspaces, (teacher MLP, student MLP), in [0, 1].
+    """Return the mean squared cosine of the principal angles between subspaces, (..., teacher MLP, student MLP).
 
-    Inputs are orthonormal directions (mlp, k, d_model). Neither their signs nor their order matter, nor which basis of
-    a subspace they are; two random subspaces of k of d dimensions overlap by k / d.
+    In [0, 1]. Inputs are orthonormal directions (..., mlp, k, d_model). Neither their signs nor their order matter, nor
+    which basis of a subspace they are; two random subspaces of k of d dimensions overlap by k / d.
     """
-    return np.square(np.einsum("akd,bld->abkl", teacher, student)).sum((-2, -1)) / teacher.shape[1]
+    cosines = np.einsum("...akd,...bld->...abkl", teacher, student, optimize=True)
+    return np.square(cosines).sum((-2, -1)) / teacher.shape[-2]
+
+
+def signed_mean_similarity(teacher: Array, student: Array) -> Array:
+    """Return |mean of all k x k signed cosines| (..., teacher MLP, student MLP), as the released code has it.
+
+    Inputs are unit directions (..., mlp, k, d_model). NOT an invariant: an eigenvector's sign is arbitrary, and turning
+    one changes the value (see docs/alignment.md).
+    """
+    return np.abs(np.einsum("...akd,...bld->...abkl", teacher, student, optimize=True).mean((-2, -1)))
 
 
 def token_cosine(teacher: Array, student: Array) -> Array:

@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from distilled_circuits.statistics import resampled_means
+from distilled_circuits.comparison.variants import INFLUENCES
+from distilled_circuits.statistics import percentile_interval, resampled_means
 
 Array = NDArray[np.floating]
 
-
-SCORES = {
-    "clamp_max": "the drop clamped at zero, over the largest drop (DC eq. 5)",
-    "abs_l1": "the absolute change, over the sum of all absolute changes (the released code)",
-    "abs_max": "the absolute change, over the largest absolute change",
-    "l2": "the change with its sign, over the root of the sum of squares",
-}
-"""Influence scores by name; all are made from the mean drop of the logit difference."""
 SMALLEST_BASELINE = 0.01
 """A mean logit difference (in logits) below which shares of it mean nothing: the odds differ by less than 1 %."""
 
@@ -36,26 +29,39 @@ def baseline_problem(unablated: Array) -> str | None:
     )
 
 
-def influence_scores(unablated: Array, ablated: Array, kind: str = "clamp_max") -> Array:
-    """Return influence scores (..., component) of a kind (see SCORES), from stored logit differences alone.
+def mean_drop(unablated: Array, ablated: Array) -> Array:
+    """Return mean drops of the logit difference (..., component) from stored ones.
 
-    `unablated` is (..., prompt), `ablated` (..., component, prompt). All scores of a row are zero when no ablation
-    changes anything (for clamp_max: when none costs anything).
+    `unablated` is (..., prompt), `ablated` (..., component, prompt).
     """
-    drop = unablated.mean(-1)[..., None] - ablated.mean(-1)
-    if kind == "clamp_max":
-        return scale_to_largest(np.maximum(drop, 0))
-    if kind == "abs_max":
-        return scale_to_largest(np.abs(drop))
-    size = {"abs_l1": np.abs(drop).sum(-1, keepdims=True), "l2": np.linalg.norm(drop, axis=-1, keepdims=True)}[kind]
-    values = np.abs(drop) if kind == "abs_l1" else drop
-    return np.divide(values, size, out=np.zeros_like(values), where=size > 0)
+    return unablated.mean(-1)[..., None] - ablated.mean(-1)
 
 
-def scale_to_largest(drop: Array) -> Array:
-    """Divide not-negative drops (..., component) by the largest of each row; rows of zeros stay zero."""
-    largest = drop.max(-1, keepdims=True)
-    return np.divide(drop, largest, out=np.zeros_like(drop), where=largest > 0)
+def influence_scores(drop: Array, kind: str = "clamp_max", weight: Array | None = None) -> Array:
+    """Return influence scores (..., component) of a kind (see INFLUENCES) from mean drops alone (DC eq. 5).
+
+    A drop is what ablation takes from the logit difference, in logits or in percent: units cancel. `weight` says how
+    often each entry counts in sums, for lists in which a component stands more than once. All scores of a row are
+    zero when no ablation changes anything (for clamp_max: when none costs anything).
+    """
+    drop = np.asarray(drop, dtype=float)
+    size = influence_size(drop, kind)
+    weight = np.ones_like(size) if weight is None else weight
+    if kind in ("clamp_max", "abs_max"):
+        norm = np.where(weight > 0, size, 0).max(-1, keepdims=True)
+    elif kind == "abs_l1":
+        norm = (weight * size).sum(-1, keepdims=True)
+    else:
+        norm = np.sqrt((weight * size**2).sum(-1, keepdims=True))
+    values = drop if kind == "l2" else size
+    return np.divide(values, norm, out=np.zeros_like(values), where=norm > 0)
+
+
+def influence_size(drop: Array, kind: str) -> Array:
+    """Return how much each component counts for a kind, before normalisation: its drop clamped at zero, or its size."""
+    if kind not in INFLUENCES:
+        raise ValueError(f"influence {kind!r}, allowed: {', '.join(INFLUENCES)}")
+    return np.maximum(drop, 0) if kind == "clamp_max" else np.abs(drop)
 
 
 def retained_percent(unablated: Array, ablated: Array) -> Array:
@@ -69,6 +75,16 @@ def retained_percent(unablated: Array, ablated: Array) -> Array:
 def clipped_drop(retained: Array) -> Array:
     """Return drops in percent (..., component), each clipped to [0, 100], from what is retained (DC Table 2)."""
     return np.clip(100 - retained, 0, 100)
+
+
+def mean_clipped_drop(retained: Array, resamples: int = 10000, seed: int = 42) -> tuple[float, tuple[float, float]]:
+    """Return the mean clipped drop in percent and its 95 % interval over components (DC Table 2).
+
+    `retained` (component,) is what each ablation leaves, in percent of the unablated logit difference. The interval is
+    the paper's: percentiles of the means of as many components, drawn with repetition (NumPy's default generator).
+    """
+    samples = resampled_components(np.asarray(retained, dtype=float), resamples, np.random.default_rng(seed))
+    return float(clipped_drop(np.asarray(retained, dtype=float)).mean()), percentile_interval(samples)
 
 
 def resampled_components(retained: Array, resamples: int, rng: np.random.Generator) -> Array:

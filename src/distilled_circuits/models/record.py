@@ -5,10 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from distilled_circuits.artifacts import Provenance
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from distilled_circuits.artifacts import Provenance, replacing, to_json
+from distilled_circuits.models.loading import save_model
 from distilled_circuits.models.training import Evaluation
+
+
+def write_model(
+    path: Path,
+    provenance: Provenance,
+    origin: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    log: Sequence[Evaluation],
+) -> None:
+    """Write a model directory with its model.json, whole or not at all."""
+    with replacing(path) as folder:
+        record = model_record(provenance, origin, save_model(model, tokenizer, folder), log)
+        (folder / "model.json").write_text(to_json(record), encoding="utf-8")
 
 
 def model_record(

@@ -1,4 +1,4 @@
-"""Training a teacher from scratch and distilling a student from it, as plain Hugging Face modules."""
+"""Losses, the training loop and its evaluations: of a teacher from scratch, of a student by distillation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import PreTrainedModel
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.corpus import Batch, Questions
 from distilled_circuits.progress import track
-
-MAXIMUM_POSITIONS = 64
 
 
 @dataclass(frozen=True)
@@ -43,43 +41,6 @@ class Schedule:
         return 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
 
-def new_gpt2(vocabulary: int, layers: int, heads: int, width: int, initial_scale: float, end: int) -> GPT2LMHeadModel:
-    """Return a GPT-2 with random weights and no dropout; seed torch before calling."""
-    config = GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=MAXIMUM_POSITIONS,
-        n_embd=width,
-        n_layer=layers,
-        n_head=heads,
-        # GPT-2's own function, in one kernel instead of eight.
-        activation_function="gelu_pytorch_tanh",
-        initializer_range=initial_scale,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=end,
-        eos_token_id=end,
-    )
-    return GPT2LMHeadModel(config)
-
-
-def student_from_layers(teacher: GPT2LMHeadModel, layers: Sequence[int]) -> GPT2LMHeadModel:
-    """Return a student that starts as a copy of the teacher's embeddings and of the named layers."""
-    if max(layers) >= teacher.config.n_layer:
-        raise UserError(
-            f"params.yaml: the student starts from teacher layer {max(layers)}, but the teacher has layers "
-            f"0 to {teacher.config.n_layer - 1}: change models.*.student.layers"
-        )
-    config = GPT2Config.from_dict({**teacher.config.to_dict(), "n_layer": len(layers)})
-    student = GPT2LMHeadModel(config)
-    source, target = teacher.transformer, student.transformer
-    for name in ("wte", "wpe", "ln_f"):
-        getattr(target, name).load_state_dict(getattr(source, name).state_dict())
-    for block, layer in zip(target.h, layers, strict=True):
-        block.load_state_dict(source.h[layer].state_dict())
-    return student
-
-
 def language_loss(logits: torch.Tensor, batch: Batch, text_weight: float) -> torch.Tensor:
     """Return the mean cross entropy on answers plus `text_weight` times that on all other tokens."""
     losses = cross_entropy(logits[:, :-1].transpose(1, 2), batch.ids[:, 1:], reduction="none")
@@ -96,14 +57,14 @@ def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperatur
     return temperature**2 * kl_div(log_student, probabilities, reduction="batchmean")
 
 
-def teacher_loss(model: GPT2LMHeadModel, text_weight: float) -> Callable[[Batch], torch.Tensor]:
+def teacher_loss(model: PreTrainedModel, text_weight: float) -> Callable[[Batch], torch.Tensor]:
     """Return the loss of training from scratch."""
     return lambda batch: language_loss(_logits(model, batch), batch, text_weight)
 
 
 def student_loss(
-    model: GPT2LMHeadModel,
-    teacher: GPT2LMHeadModel,
+    model: PreTrainedModel,
+    teacher: PreTrainedModel,
     temperature: float,
     kl_weight: float,
     lm_weight: float,
@@ -122,7 +83,7 @@ def student_loss(
 
 
 def train(
-    model: GPT2LMHeadModel,
+    model: PreTrainedModel,
     loss_of: Callable[[Batch], torch.Tensor],
     batches: Iterator[Batch],
     schedule: Schedule,
@@ -162,7 +123,7 @@ def train(
 
 
 @torch.no_grad()
-def accuracies(model: GPT2LMHeadModel, questions: Sequence[Questions]) -> dict[str, float]:
+def accuracies(model: PreTrainedModel, questions: Sequence[Questions]) -> dict[str, float]:
     """Return for each task the share of prompts whose answer is the most likely token of the whole vocabulary."""
     result = {}
     for asked in questions:
@@ -171,12 +132,12 @@ def accuracies(model: GPT2LMHeadModel, questions: Sequence[Questions]) -> dict[s
     return result
 
 
-def _logits(model: GPT2LMHeadModel, batch: Batch) -> torch.Tensor:
+def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
     return model(batch.ids, use_cache=False).logits
 
 
 def _evaluate(
-    model: GPT2LMHeadModel, step: int, losses: list[torch.Tensor], questions: Sequence[Questions], label: str
+    model: PreTrainedModel, step: int, losses: list[torch.Tensor], questions: Sequence[Questions], label: str
 ) -> Evaluation:
     loss = torch.stack(losses).mean().item()
     if not math.isfinite(loss):

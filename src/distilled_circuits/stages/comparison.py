@@ -15,7 +15,7 @@ from distilled_circuits.artifacts import read_plain_json, write_json, write_text
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
 from distilled_circuits.comparison.mlp_summary import mlp_summary
 from distilled_circuits.comparison.role_summary import output_summary, patching_summary, probe_summary
-from distilled_circuits.comparison.scores import SCORES, baseline_problem, influence_scores, retained_percent
+from distilled_circuits.comparison.scores import INFLUENCES, baseline_problem, influence_scores, retained_percent
 from distilled_circuits.comparison.shift_summary import answer_in_words, shift_summary
 from distilled_circuits.comparison.summary import (
     contrasts,
@@ -193,7 +193,7 @@ def _influence_table(results: list[PairResults]) -> pd.DataFrame:
                 values = (found.unablated.astype(float), found.ablated.astype(float))
                 columns = {"pair": result.pair, "task": task.task, "model": name, "component": found.components}
                 retained = np.nan if baseline_problem(values[0]) else retained_percent(*values)
-                scores = {kind: influence_scores(*values, kind) for kind in SCORES}
+                scores = {kind: influence_scores(*values, kind) for kind in INFLUENCES}
                 tables.append(pd.DataFrame({**columns, "retained_percent": retained, **scores}))
     return pd.concat(tables)
 

@@ -52,10 +52,7 @@ class Job:
         return Provenance(
             schema=schema,
             stage=self.name,
-            params={
-                name: value.model_dump() if isinstance(value, BaseModel) else value
-                for name, value in self.params.items()
-            },
+            params={name: _plain(value) for name, value in self.params.items()},
             inputs={str(path): digest(path) for path in self.inputs.values() if path.parts[0] != "src"},
             device=str(device),
             dtype=dtype,
@@ -71,3 +68,10 @@ class Job:
         if name not in values:
             raise KeyError(f"{self.name} uses {name!r}, which its `{kind}` in dvc.yaml do not declare")
         return values[name]
+
+
+def _plain(value: Any) -> Any:
+    """Return a validated parameter as JSON can hold it."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value.model_dump() if isinstance(value, BaseModel) else value

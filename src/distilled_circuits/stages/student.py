@@ -7,12 +7,12 @@ import sys
 
 import torch
 
-from distilled_circuits.artifacts import replacing, to_json
 from distilled_circuits.errors import UserError
-from distilled_circuits.models.corpus import evaluation_questions, training_batches
-from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer, save_model
-from distilled_circuits.models.record import model_record, report_evaluation
-from distilled_circuits.models.training import Evaluation, Schedule, student_from_layers, student_loss, train
+from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer
+from distilled_circuits.models.recipes import Data, distil
+from distilled_circuits.models.record import report_evaluation, write_model
+from distilled_circuits.models.shapes import student_from_layers
+from distilled_circuits.models.training import Evaluation
 from distilled_circuits.stages.job import Job
 from distilled_circuits.tasks.lexicon import load_lexicon
 
@@ -35,24 +35,14 @@ def run(job: Job) -> None:
     """Distil and write two model directories: the student, and the base it passed through."""
     pair = job.item["pair"]
     recipe = job.param(f"models.{pair}.student")
-    mixture = job.param(f"models.{pair}.mixture")
     device = choose_device(job.param("device"))
-    lexicon = load_lexicon(job.input("lexicon"))
     tokenizer = load_tokenizer(job.input("teacher"))
     teacher = load_model(job.input("teacher"), device)
+    data = Data(load_lexicon(job.input("lexicon")), tokenizer, job.param(f"models.{pair}.mixture"), device)
     torch.manual_seed(recipe.seed)
     student = student_from_layers(teacher, recipe.layers).to(device)
     base = _FirstAbove(student, recipe.base_task, recipe.base_accuracy)
-    schedule = Schedule(recipe.steps, recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.evaluate_every)
-    log = train(
-        student,
-        student_loss(student, teacher, recipe.temperature, recipe.kl_weight, recipe.lm_weight, recipe.text_weight),
-        training_batches(lexicon, tokenizer, mixture, recipe.batch_size, recipe.seed, device),
-        schedule,
-        evaluation_questions(lexicon, tokenizer, device),
-        job.name,
-        base,
-    )
+    log = distil(student, teacher, recipe, recipe.seed, data, job.name, base)
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     if base.evaluation is None:
         raise UserError(
@@ -60,11 +50,7 @@ def run(job: Job) -> None:
             f"to distil circuits into: lower models.{pair}.student.base_accuracy or train longer"
         )
     provenance = job.provenance("model/1", device=device, seeds={"training": recipe.seed})
-    with replacing(job.output("student")) as folder:
-        record = model_record(provenance, "distilled", save_model(student, tokenizer, folder), log)
-        (folder / "model.json").write_text(to_json(record), encoding="utf-8")
+    write_model(job.output("student"), provenance, "distilled", student, tokenizer, log)
     early = [entry for entry in log if entry.step <= base.evaluation.step]
     student.load_state_dict(base.state)
-    with replacing(job.output("base")) as folder:
-        record = model_record(provenance, "student, early", save_model(student, tokenizer, folder), early)
-        (folder / "model.json").write_text(to_json(record), encoding="utf-8")
+    write_model(job.output("base"), provenance, "student, early", student, tokenizer, early)
