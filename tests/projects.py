@@ -32,8 +32,15 @@ SMOKE: dict[str, Any] = {
     "patching": {"prompts": 4},
     "probes": {"splits": 2},
     "shift": {"prompts": 8},
-    "alignment": {"resamples": 10},
-    "noise": {"prompts": 8, "levels": {"stop": 1.0, "step": 0.5}, "seeds": [0, 1]},
+    "alignment": {"draws": 10, "resamples": 10, "sizes": [8], "subsets": 2},
+    "noise": {
+        "prompts": 8, "levels": {"stop": 1.0, "step": 0.5}, "seeds": [0, 1],
+        "readings": [{"site": "residual", "layer": 1, "scale": "relative"}],
+        "survey": {"stop": 1.0, "step": 1.0, "seeds": [0]},
+    },
+    "battery": {
+        "mismatched": {"layers": 2, "heads": 4, "key_value_heads": 2}, "prompts": 8, "resamples": 10, "draws": 10,
+    },
     "distillation": {"task": "numerals", "seeds": [0]},
     "distillation.training": {"training_prompts": 32, "test_prompts": 16, "steps": 6, "batch_size": 16, "log_every": 2},
     "comparison": {"resamples": 50},

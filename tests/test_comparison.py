@@ -17,7 +17,7 @@ from distilled_circuits.comparison.mlps import (
     token_cosine,
 )
 from distilled_circuits.comparison.noise import NOISED_SITES, Reading, added, spreads, unit_noise
-from distilled_circuits.comparison.summary import contrasts, distillation_summary, noise_summary
+from distilled_circuits.comparison.summary import contrasts, distillation_summary
 from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.hooks import HookLens
@@ -134,16 +134,6 @@ def test_noise_levels_are_the_papers():
     levels = noise_levels(NoiseLevels(stop=2.0, step=0.05))
     assert len(levels) == 41
     assert levels[-1] == pytest.approx(2.0)
-
-
-def test_noise_summary_averages_the_last_quarter():
-    """The plateau of eight levels is the mean of the last two."""
-    level = np.arange(8) / 10
-    score = np.array([[1, 1], [0.9, 0.7], [0.5, 0.5], [0.4, 0.4], [0.3, 0.3], [0.3, 0.3], [0.2, 0.4], [0.1, 0.1]])
-    found = noise_summary(level, score)
-    assert found["plateau"] == pytest.approx(0.2)
-    assert found["plateau_from"] == 0.6
-    assert found["standard_deviation"][1] == pytest.approx(np.sqrt(0.02))
 
 
 def test_contrasts_test_each_seed_on_its_own():

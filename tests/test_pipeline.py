@@ -57,7 +57,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    assert len(found) == 3 + 2 * 15 + 1 + 1 + 6 + 1
+    assert len(found) == 3 + 5 + 2 * 17 + 1 + 1 + 6 + 1
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -113,8 +113,8 @@ def test_the_report_is_self_contained_and_complete(finished):
     )
     patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
-    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 1 + 2
-    for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-distillation", "mini-register"):
+    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 2
+    for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-alignment", "mini-distillation", "mini-register"):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
     assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", text)
@@ -130,7 +130,12 @@ def test_the_register_has_every_published_number(finished):
         assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini is not ")
     by_id = {row["id"]: row for row in rows}
     task = compared["pairs"]["mini"]["tasks"]["numerals"]
-    assert by_id["t3-numerals-gpt2/distilgpt2-a"]["measured"]["value"] == task["alignment"]["score"]
+    released = task["alignment"]["presets"]["released"]["score"]
+    assert by_id["t3-numerals-gpt2/distilgpt2-a"]["measured"] == released
+    assert by_id["t3-numerals-gpt2/distilgpt2-a"]["verdict"].endswith("; by the released variant, as most likely there")
+    printed = task["alignment"]["presets"]["printed"]["score"]
+    assert by_id["t5-max-greedy-gpt2/distilgpt2"]["measured"] == printed
+    assert by_id["t5-l1-soft top-5-gpt2/distilgpt2"]["measured"] not in (None, released, printed)
     student = task["robustness"]["student"]["value"]
     assert by_id["t2-gpt2/distilgpt2-s"]["measured"]["value"] == student
 
@@ -139,7 +144,8 @@ def test_metrics_and_plots_are_dvcs(finished):
     """`dvc metrics show` has the alignment, `dvc plots show` draws the curves."""
     metrics = json.loads(call(finished, "dvc", "metrics", "show", "--json"))
     values = metrics[""]["data"]["results/metrics.yaml"]["data"]["mini"]["tasks"]["numerals"]
-    assert 0 <= values["alignment"] <= 1
+    assert set(values["alignment"]) == {"printed", "released", "recommended"}
+    assert all(-1 <= score <= 1 for score in values["alignment"].values())
     call(finished, "dvc", "plots", "show")
     assert (finished / "dvc_plots/index.html").exists()
 

@@ -50,6 +50,14 @@ def resampled_means(values: Array, resamples: int, rng: np.random.Generator) -> 
     return values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
 
 
+def interval_of_mean(values: Array) -> list[float] | None:
+    """Return the 95 % interval of the mean of independent values (value,) by Student's t; None for a single one."""
+    if len(values) < 2:
+        return None
+    mean, reach = values.mean(), t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return [float(mean - reach), float(mean + reach)]
+
+
 def interval_over_splits(values: Array, tested: float = 0.2) -> tuple[Array, Array, Array]:
     """Return the mean over at least two random splits (..., split) and its 95 % interval by Student's t.
 

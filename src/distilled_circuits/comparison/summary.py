@@ -1,4 +1,4 @@
-"""The numbers of one task: logit differences, robustness, circuits, MLPs and noise, each with its interval."""
+"""The numbers of one task with their intervals: logit differences, robustness, circuit distillation."""
 
 from __future__ import annotations
 
@@ -80,20 +80,6 @@ def robustness_summary(
 def _with_two_intervals(value: float, samples: tuple[Array, ...]) -> dict[str, Any]:
     components, prompts = (list(percentile_interval(part)) for part in samples)
     return {"value": value, "interval95": components, "interval95_prompts": prompts}
-
-
-def noise_summary(level: Array, score: Array) -> dict[str, Any]:
-    """Return the curve: mean and standard deviation over seeds by level, and the plateau (mean of its last quarter)."""
-    mean, spread = score.mean(1), score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(score))
-    last_quarter = max(1, len(level) // 4)
-    return {
-        "level": level.tolist(),
-        "score": mean.tolist(),
-        "standard_deviation": spread.tolist(),
-        "unnoised": float(mean[0]),
-        "plateau": float(mean[-last_quarter:].mean()),
-        "plateau_from": float(level[-last_quarter]),
-    }
 
 
 def distillation_summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

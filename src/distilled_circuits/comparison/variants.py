@@ -61,7 +61,7 @@ RELEASED = Variant(
 PRESETS = {
     "printed": PRINTED,
     "released": RELEASED,
-    "recommended": replace(PRINTED, heads="cka_by_position", mlps="cka_by_position", weighting="teacher"),
+    "recommended": replace(PRINTED, heads="cka", mlps="cka"),
 }
 """The text's equations, the released notebooks (sequences), and our choice (docs/alignment.md)."""
 SINGLE_CHANGES = {
@@ -91,7 +91,7 @@ OTHERS = {
         )
         for name, kind in (("CKA", "cka"), ("CKA by position", "cka_by_position"), ("CKA, last token", "cka_last"))
         for weighting in WEIGHTINGS
-        if (kind, weighting) != ("cka_by_position", "teacher")
+        if (kind, weighting) != ("cka", "equal")
     },
 }
 TABLE_5_ONLY = {

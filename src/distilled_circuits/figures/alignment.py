@@ -1,4 +1,4 @@
-"""Figures of the alignment score: the matched pairs behind it, and the score under noise."""
+"""Figures of the alignment score: matched pairs, noise, number of prompts, pairs with a known answer."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from distilled_circuits.figures.style import STUDENT, TEACHER, new_figure
+from distilled_circuits.figures.style import CYCLE, new_figure
 
 NAMED_PAIRS = 6
 
@@ -55,33 +56,20 @@ def _apart(own: np.ndarray, partner: np.ndarray) -> list[int]:
     return chosen
 
 
-def noise_curve(
-    level: np.ndarray, score: np.ndarray, similarity: np.ndarray, agreement: np.ndarray, published_plateau: float
-) -> Figure:
-    """Draw the score against the noise (DC Fig. 3), one standard deviation over seeds as bars, with its two parts."""
-    figure = new_figure(7, 3.2)
+def noise_curve(level: Sequence[float], curves: Mapping[str, Mapping[str, Any]], published_plateau: float) -> Figure:
+    """Draw named scores against the noise (DC Fig. 3), one standard deviation over seeds as bars."""
+    figure = new_figure(7, 3.4)
     axis = figure.subplots()
-    spread = score.std(1, ddof=1) if score.shape[1] > 1 else None
-    axis.errorbar(
-        level,
-        score.mean(1),
-        yerr=spread,
-        color=TEACHER,
-        ecolor=STUDENT,
-        elinewidth=1,
-        capsize=2,
-        marker=".",
-        label="alignment",
-    )
-    axis.plot(level, similarity.mean(1), color="grey", linewidth=1, linestyle="--", label="mean similarity alone")
-    axis.plot(
-        level, agreement.mean(1), color="grey", linewidth=1, linestyle=":", label="mean influence agreement alone"
-    )
+    for colour, (name, curve) in zip(CYCLE, curves.items(), strict=False):
+        axis.errorbar(
+            level, curve["score"], yerr=curve["standard_deviation"], color=colour, elinewidth=1, capsize=2, marker=".",
+            label=name,
+        )  # fmt: skip
     axis.axhline(published_plateau, color="black", linewidth=0.7)
     axis.annotate(
         "plateau in the paper (GPT2 / DistilGPT2)",
         (level[-1], published_plateau),
-        xytext=(0, -9),
+        xytext=(0, 3),
         textcoords="offset points",
         fontsize=7,
         ha="right",
@@ -89,5 +77,85 @@ def noise_curve(
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("standard deviation of the noise on the student's activations")
     axis.set_ylabel("alignment")
-    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
+    _legend_above(axis, len(curves))
     return figure
+
+
+def survey_curves(curves: Sequence[Mapping[str, Any]], presets: Sequence[str]) -> Figure:
+    """Draw the score against the noise for every reading, a panel for each named score."""
+    figure = new_figure(9.5, 3.6)
+    panels = figure.subplots(1, len(presets), sharey=True)
+    colours = [*CYCLE, "#7fa7c4", "#e0a18c", "#a9c8a3"]
+    for axis, preset in zip(panels, presets, strict=True):
+        for colour, curve in zip(colours, curves, strict=False):
+            axis.plot(
+                curve["level"], curve["presets"][preset]["score"], color=colour, marker=".", linewidth=1,
+                label=curve["reading"],
+            )  # fmt: skip
+        axis.set_title(preset, fontsize=9)
+        axis.set_xlabel("noise")
+        axis.set_ylim(0, 1.02)
+    panels[0].set_ylabel("alignment")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=3, frameon=False
+    )
+    return figure
+
+
+def size_curves(by_task: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) -> Figure:
+    """Draw scores on fewer prompts, mean and 95 % of the choices, a panel for each named score and a line a task."""
+    figure = new_figure(9.5, 3)
+    panels = figure.subplots(1, len(presets))
+    for axis, preset in zip(panels, presets, strict=True):
+        for colour, (task, found) in zip(CYCLE, by_task.items(), strict=False):
+            curve = found["presets"][preset]
+            axis.plot(found["sizes"], curve["mean"], color=colour, marker=".", linewidth=1, label=task)
+            axis.fill_between(found["sizes"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(found["sizes"], [str(size) for size in found["sizes"]])
+        axis.set_title(preset, fontsize=9)
+        axis.set_xlabel("prompts")
+    panels[0].set_ylabel("alignment")
+    panels[0].legend(fontsize=7, frameon=False)
+    return figure
+
+
+def battery_dots(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw the scores of all candidates by named variant: a dot for each task and teacher, a panel for each variant."""
+    candidates = list(next(iter(rows.values())))
+    figure = new_figure(9.5, 0.6 + 0.3 * len(candidates))
+    panels = figure.subplots(1, len(rows), sharey=True)
+    for axis, (variant, found) in zip(panels, rows.items(), strict=True):
+        for place, candidate in enumerate(candidates):
+            values = found[candidate]
+            axis.plot(values, [place] * len(values), "o", color=CYCLE[0], markersize=4, alpha=0.6)
+            if values:
+                axis.plot([np.mean(values)], [place], "|", color="black", markersize=11)
+        axis.set_xlim(-0.02, 1.04)
+        axis.set_title(variant, fontsize=9)
+        axis.set_xlabel("alignment")
+        axis.grid(axis="y", linewidth=0.4)
+    panels[0].set_yticks(range(len(candidates)), candidates)
+    panels[0].invert_yaxis()
+    return figure
+
+
+def gap_scatter(points: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
+    """Draw alignment against the teacher's logit difference less the student's: a panel a variant, a colour each."""
+    figure = new_figure(9.5, 3.2)
+    panels = figure.subplots(1, len(points), sharex=True)
+    for axis, (variant, students) in zip(panels, points.items(), strict=True):
+        for colour, (name, pairs) in zip(CYCLE, students.items(), strict=False):
+            axis.plot(*zip(*pairs, strict=True), "o", color=colour, markersize=4, label=name) if pairs else None
+        axis.set_title(variant, fontsize=9)
+        axis.set_xlabel("performance gap, logits")
+        axis.set_ylim(0, 1.02)
+    panels[0].set_ylabel("alignment")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=6, frameon=False
+    )
+    return figure
+
+
+def _legend_above(axis: Axes, columns: int) -> None:
+    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from distilled_circuits.comparison.variants import TABLE_5
 from distilled_circuits.lens.components import Component
 
 FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
@@ -17,6 +18,8 @@ ROLES = {
     "successor": "successor",
 }
 """Roles of Table 1 by the names of our detectors."""
+TABLE_5_MATCHINGS = {"soft top-5": "soft"}
+"""Matchings of Table 5 by our names."""
 PAPERS_THRESHOLD = 0.20
 """Of pruning, for what section 3.1.1 prints."""
 CONDITIONS = {
@@ -67,6 +70,8 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
     other_task = f"; another task ({task})" if task != setting.get("task") else ""
     if setting.get("loss") in ("align", "ce+align", "ce+rand"):
         other_task += "; heads paired by each model's own baseline"
+    if (entry["where"], entry["quantity"]) == ("Table 3", "alignment"):
+        other_task += "; by the released variant, as most likely there"
     if pair["trained_here"]:
         return f"not comparable: {pair['pair']} is not {setting.get('pair') or setting.get('model')}{other_task}"
     return f"see the intervals{other_task}"
@@ -129,10 +134,16 @@ def _of_logit_difference(part: str) -> Finder:
 
 
 def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-    if (setting.get("normalisation", "max"), setting.get("matching", "greedy")) != ("max", "greedy"):
-        return None
+    """Return Table 3's alignment as its notebooks computed it: `released`."""
     task = _task(setting, pair)
-    return task and {"value": task["alignment"]["score"], "interval95": task["alignment"]["intervals95"]["score"]}
+    return task and task["alignment"]["presets"]["released"]["score"]
+
+
+def _sensitivity(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
+    """Return Table 5's alignment under one normalisation and matching, everything else as printed."""
+    task = _task(setting, pair)
+    name = TABLE_5[setting["normalisation"], TABLE_5_MATCHINGS.get(setting["matching"], setting["matching"])]
+    return task and task["alignment"]["variants"][name]["score"]
 
 
 def _circuit(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
@@ -227,7 +238,8 @@ def _probe_at(role: str, target: str) -> Finder:
 
 def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    return _value(task["noise"]["plateau"]) if task and task["noise"] else None
+    found = task and task["noise"] and task["noise"]["presets"]["printed"]["plateau"]
+    return {key: found[key] for key in ("value", "interval95")} if found else None
 
 
 def _distilled(which: str) -> Finder:
@@ -261,7 +273,7 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
     (FIRST_PAPER, "Table 3", "difference of logit differences"): _of_logit_difference("difference"),
     (FIRST_PAPER, "Table 3", "mean of logit differences"): _of_logit_difference("mean"),
     (FIRST_PAPER, "Table 4", "logit difference"): _of_logit_difference(""),
-    (FIRST_PAPER, "Table 5", "alignment"): _alignment,
+    (FIRST_PAPER, "Table 5", "alignment"): _sensitivity,
     (FIRST_PAPER, "3.1.1", "loss keeping only the circuit, percent"): _loss_of_only_circuit,
     (FIRST_PAPER, "3.1.1", "logit difference with the circuit ablated"): _without_circuit,
     (FIRST_PAPER, "Appendix N", "logit difference retained by the circuit alone, percent"): _at_threshold,

@@ -40,6 +40,8 @@ class TaskResults:
     roles: dict[str, dict[str, np.ndarray]]
     shift: dict[str, np.ndarray]
     alignment: dict[str, Any]
+    sampling: dict[str, np.ndarray]
+    battery: dict[str, np.ndarray]
     noise: dict[str, np.ndarray] | None
 
 
@@ -96,8 +98,10 @@ def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
         mlps=_arrays(place / "mlps.h5", "mlps/2"),
         roles=_by_model(_arrays(place / "roles.h5", "roles/1")),
         shift=_arrays(place / "shift.h5", "shift/1"),
-        alignment=read_json(place / "alignment.json", "alignment/1"),
-        noise=_arrays(place / "noise.h5", "noise/1") if has_noise else None,
+        alignment=read_json(place / "alignment.json", "alignment/2"),
+        sampling=_arrays(place / "sampling.h5", "sampling/1"),
+        battery=_arrays(place / "battery.h5", "battery/1"),
+        noise=_arrays(place / "noise.h5", "noise/2") if has_noise else None,
     )
 
 

@@ -12,18 +12,21 @@ import pandas as pd
 import yaml
 
 from distilled_circuits.artifacts import read_plain_json, write_json, write_text
+from distilled_circuits.comparison.alignment_summary import CLOSE, alignment_summary, noise_summary
+from distilled_circuits.comparison.battery import CANDIDATES
+from distilled_circuits.comparison.battery_summary import battery_overview, battery_summary
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
 from distilled_circuits.comparison.mlp_summary import mlp_summary
 from distilled_circuits.comparison.role_summary import output_summary, patching_summary, probe_summary
-from distilled_circuits.comparison.scores import INFLUENCES, baseline_problem, influence_scores, retained_percent
+from distilled_circuits.comparison.scores import baseline_problem, influence_scores, mean_drop, retained_percent
 from distilled_circuits.comparison.shift_summary import answer_in_words, shift_summary
 from distilled_circuits.comparison.summary import (
     contrasts,
     distillation_summary,
     logit_difference_summary,
-    noise_summary,
     robustness_summary,
 )
+from distilled_circuits.comparison.variants import INFLUENCES
 from distilled_circuits.progress import track
 from distilled_circuits.report.register import register
 from distilled_circuits.stages.collect import PairResults, TaskResults, collect
@@ -77,7 +80,13 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "edge_threshold": job.param("edges.threshold"),
         "edges_relative_to": job.param("edges.relative_to"),
         "models": {name: _model(result, name) for name in (*MODELS, "base")},
+        "close": CLOSE,
         "tasks": tasks,
+        "battery": {
+            "rows": battery_overview([task["battery"] for task in tasks.values()]),
+            "candidates": CANDIDATES,
+            "prompts": job.param("battery.prompts"),
+        },
         "distillation": {
             "task": result.mapping["provenance"]["params"]["distillation.task"],
             "circuit": {name: result.mapping[name]["circuit"] for name in ("teacher", "base")},
@@ -114,7 +123,6 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
     unablated = {name: task.influence[name].unablated.astype(float) for name in MODELS}
     ablated = {name: task.influence[name].ablated.astype(float) for name in MODELS}
     shift = shift_summary(task.shift, task.circuit, task.roles_played, resamples, rng)
-    alignment = {key: value for key, value in task.alignment.items() if key not in ("provenance", "matches")}
     return {
         "title": task.title,
         "prompts": len(task.prompts),
@@ -132,8 +140,9 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
         "output_scores": {name: output_summary(task.roles[name], resamples, rng) for name in MODELS},
         "probes": {name: probe_summary(task.roles[name]) for name in MODELS},
         "shift": {**shift, "answer": answer_in_words(shift["variants"])},
-        "alignment": alignment,
-        "noise": noise_summary(task.noise["level"], task.noise["score"]) if task.noise else None,
+        "alignment": alignment_summary(task.alignment, task.sampling),
+        "battery": battery_summary(task.battery),
+        "noise": noise_summary(task.noise) if task.noise else None,
     }
 
 
@@ -143,7 +152,7 @@ def _metrics(pairs: dict[str, Any]) -> str:
     for name, pair in pairs.items():
         tasks = {
             task: {
-                "alignment": values["alignment"]["score"],
+                "alignment": {name: found["score"]["value"] for name, found in values["alignment"]["presets"].items()},
                 "logit_difference": {m: values["logit_difference"][m]["value"] for m in MODELS},
                 "mean_drop_percent": {m: values["robustness"][m]["value"] for m in MODELS},
                 "circuit_nodes": {m: values["circuit"][m]["heads"] + values["circuit"][m]["mlps"] for m in MODELS},
@@ -163,12 +172,20 @@ def _metrics(pairs: dict[str, Any]) -> str:
 
 def _noise_table(pairs: dict[str, Any]) -> pd.DataFrame:
     rows = [
-        {"pair": name, "task": task, "level": level, "alignment": score, "standard_deviation": spread}
+        {
+            "pair": name,
+            "task": task,
+            "variant": preset,
+            "level": level,
+            "alignment": score,
+            "standard_deviation": spread,
+        }
         for name, pair in pairs.items()
         for task, values in pair["tasks"].items()
         if values["noise"]
+        for preset, curve in values["noise"]["presets"].items()
         for level, score, spread in zip(
-            *(values["noise"][key] for key in ("level", "score", "standard_deviation")), strict=True
+            values["noise"]["level"], curve["score"], curve["standard_deviation"], strict=True
         )
     ]
     return pd.DataFrame(rows)
@@ -193,7 +210,7 @@ def _influence_table(results: list[PairResults]) -> pd.DataFrame:
                 values = (found.unablated.astype(float), found.ablated.astype(float))
                 columns = {"pair": result.pair, "task": task.task, "model": name, "component": found.components}
                 retained = np.nan if baseline_problem(values[0]) else retained_percent(*values)
-                scores = {kind: influence_scores(*values, kind) for kind in INFLUENCES}
+                scores = {kind: influence_scores(mean_drop(*values), kind) for kind in INFLUENCES}
                 tables.append(pd.DataFrame({**columns, "retained_percent": retained, **scores}))
     return pd.concat(tables)
 

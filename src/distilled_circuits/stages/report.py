@@ -10,12 +10,13 @@ import numpy as np
 from distilled_circuits.artifacts import library_versions, read_json, write_text
 from distilled_circuits.circuits.edges import edge_drop
 from distilled_circuits.comparison.scores import baseline_problem, retained_percent
-from distilled_circuits.figures.alignment import matched_pairs, noise_curve
+from distilled_circuits.comparison.variants import PRESETS, TABLE_5
 from distilled_circuits.figures.circuits import circuit_drawing, minimality_bars, size_curves
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
 from distilled_circuits.figures.training import accuracy_bars, accuracy_curves, loss_curves
 from distilled_circuits.progress import track
 from distilled_circuits.report.page import Picture, render
+from distilled_circuits.stages.alignment_pictures import alignment_pictures, pair_pictures
 from distilled_circuits.stages.collect import PairResults, TaskResults, collect
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.role_pictures import head_pictures, mlp_pictures, role_pictures, shift_pictures
@@ -44,6 +45,7 @@ def _section(
     for row in rows:
         row["setting_text"] = ", ".join(f"{value}" for value in row["setting"].values() if value is not None)
     logs = {name: result.models[name]["training"] for name in MODELS}
+    by_variant = {row["variant"]: row for row in numbers["battery"]["rows"]}
     prompts = len(result.distillations[0]["after"]["full"])
     tasks = {}
     for task in result.tasks:
@@ -58,6 +60,14 @@ def _section(
             "training curves",
         ),
         "tasks": tasks,
+        "presets": list(PRESETS),
+        "pictures": pair_pictures(numbers),
+        "sensitivity": [
+            {"label": " + ".join(key), "variant": name, "agreement": by_variant[name]["rank_agreement"]}
+            for key, name in TABLE_5.items()
+        ],
+        "battery_presets": [by_variant[name] for name in PRESETS],
+        "judged": len(next(iter(numbers["tasks"].values()))["battery"]["judged"]),
         "bars": Picture.of(
             accuracy_bars(distilled["conditions"], distilled["base"], distilled["teacher"]),
             f"Accuracy on {prompts} unseen prompts; whiskers span the seeds.",
@@ -77,8 +87,7 @@ def _section(
 def _task(task: TaskResults, numbers: dict[str, Any], plateau: float) -> dict[str, Any]:
     """Return the figures of one task."""
     compared = numbers["tasks"][task.task]
-    matches = task.alignment["matches"]
-    shown: dict[str, Any] = {
+    return {
         "example": task.prompts[0],
         **_ablation_pictures(task, numbers),
         **_circuit_pictures(task, numbers),
@@ -86,22 +95,8 @@ def _task(task: TaskResults, numbers: dict[str, Any], plateau: float) -> dict[st
         **mlp_pictures(task, compared["mlps"], numbers["mlps_similar"]),
         **role_pictures(task, compared, numbers["first_tokens"]),
         **shift_pictures(compared["shift"]),
-        "matches": Picture.of(
-            matched_pairs(matches),
-            f"The {len(matches)} matched pairs behind the score; a pair on the dashed line has equal influence. Named "
-            "are the largest influences that stand apart.",
-            "matched pairs",
-        ),
+        **alignment_pictures(task, compared, plateau),
     }
-    if task.noise:
-        curves = (task.noise[key] for key in ("level", "score", "mean_similarity", "mean_agreement"))
-        shown["noise"] = Picture.of(
-            noise_curve(*curves, plateau),
-            f"Mean over {task.noise['score'].shape[1]} seeds, bars one standard deviation; the student's influence and "
-            "similarity are redone at each level.",
-            "alignment under noise",
-        )
-    return shown
 
 
 def _ablation_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, Picture]:

@@ -1,0 +1,119 @@
+"""The alignment of one task as numbers for tables: variants with intervals, fewer prompts, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilled_circuits.comparison.curves import fits, largest_rise, plateau
+from distilled_circuits.comparison.variants import PRESETS
+from distilled_circuits.statistics import percentile_interval
+
+Array = NDArray[np.floating]
+PARTS = ("score", "mean_similarity", "mean_agreement")
+CLOSE = 0.02
+"""A score on fewer prompts is said to be enough when 95 % of the choices are this near the score on all of them."""
+PAPERS_PLATEAU = (0.15, 0.25)
+"""What counts as a plateau near 0.2, if it is flat (DC 4.2.1) ..."""
+PAPERS_START = 0.85
+"""... and what as a start near the 0.94 of Table 3."""
+
+
+def alignment_summary(alignment: Mapping[str, Any], sampling: Mapping[str, Array]) -> dict[str, Any]:
+    """Return every variant with its three intervals, and of the named ones what chance gives and the influence term.
+
+    From the artifacts `alignment` and `sampling`.
+    """
+    names = list(sampling["variants"])
+    variants: dict[str, Any] = {}
+    for name, row in alignment["variants"].items():
+        if row["why_none"]:
+            variants[name] = {"parts": row["parts"], "why_none": row["why_none"]}
+            continue
+        intervals = {part: list(percentile_interval(sampling[part][names.index(name)])) for part in PARTS}
+        values = {part: {"value": row[part], "interval95": intervals[part]} for part in PARTS}
+        variants[name] = {"parts": row["parts"], "why_none": None, **values, "pairs": row["pairs"]}
+    presets = {
+        name: {
+            **{part: variants[name][part] for part in PARTS},
+            "pairs": variants[name]["pairs"],
+            "chance": found["chance"],
+            "influence_term": _influence_term(variants[name]),
+        }
+        for name, found in alignment["presets"].items()
+    }
+    return {"presets": presets, "variants": variants, "by_size": _by_size(sampling, presets)}
+
+
+def _influence_term(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return how far influence moves the score from the mean similarity; under l1 over pairs, 2 / |M| at most."""
+    bounded = row["parts"]["influence"] == "abs_l1" and row["parts"]["over"] == "pairs"
+    return {
+        "moved": row["mean_similarity"]["value"] - row["score"]["value"],
+        "bound": 2 / row["pairs"] if bounded else None,
+    }
+
+
+def _by_size(sampling: Mapping[str, Array], presets: Mapping[str, Any]) -> dict[str, Any]:
+    sizes = [int(size) for size in sampling["sizes"]]
+    curves = {}
+    for name, scores in zip(sampling["presets"], sampling["score_by_size"], strict=True):
+        low, high = np.percentile(scores, [2.5, 97.5], axis=1)
+        final = presets[name]["score"]["value"]
+        close = np.maximum(np.abs(low - final), np.abs(high - final)) <= CLOSE
+        # The first size from which on all are close.
+        enough = next((size for index, size in enumerate(sizes) if close[index:].all()), None)
+        curves[str(name)] = {
+            "mean": scores.mean(1).tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "enough": enough,
+        }
+    return {"sizes": sizes, "close": CLOSE, "presets": curves}
+
+
+def noise_summary(noise: Mapping[str, Array]) -> dict[str, Any]:
+    """Return the curves of the noise experiment by reading and named variant, from the artifact `noise`."""
+    main = _curves(noise, "main")[0]
+    survey = _curves(noise, "survey") if "survey/level" in noise else []
+    near = [
+        {"reading": curve["reading"], "preset": name, **{key: found[key] for key in ("unnoised", "plateau")}}
+        for curve in (main, *survey)
+        for name, found in curve["presets"].items()
+        if found["near_the_papers_plateau"]
+    ]
+    like_the_paper = [found for found in near if found["unnoised"] >= PAPERS_START]
+    return {**main, "survey": survey, "near_the_papers_plateau": near, "like_the_paper": like_the_paper}
+
+
+def _curves(noise: Mapping[str, Array], part: str) -> list[dict[str, Any]]:
+    level = noise[f"{part}/level"]
+    return [
+        {
+            "reading": str(reading),
+            "level": level.tolist(),
+            "seeds": int(scores.shape[-1]),
+            "presets": {name: _curve(level, values) for name, values in zip(PRESETS, scores, strict=True)},
+        }
+        for reading, scores in zip(noise[f"{part}/readings"], noise[f"{part}/score"], strict=True)
+    ]
+
+
+def _curve(level: Array, score: Array) -> dict[str, Any]:
+    """Return one curve (level, seed): mean and standard deviation, plateau, fits, rises."""
+    mean = score.mean(1)
+    spread = score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(mean))
+    end = plateau(level, score)
+    near = PAPERS_PLATEAU[0] <= end["value"] <= PAPERS_PLATEAU[1] and abs(end["change"]) < CLOSE
+    return {
+        "score": mean.tolist(),
+        "standard_deviation": spread.tolist(),
+        "unnoised": float(mean[0]),
+        "plateau": end,
+        "fits": fits(level, mean),
+        "rise": largest_rise(score),
+        "near_the_papers_plateau": bool(near),
+    }
