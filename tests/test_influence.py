@@ -15,7 +15,7 @@ from distilled_circuits.circuits.ablation import (
 )
 from distilled_circuits.circuits.batching import SIZES, measured_batch_size
 from distilled_circuits.circuits.influence import influence_sweep
-from distilled_circuits.comparison.noise import added, noise_shifts
+from distilled_circuits.comparison.noise import Reading, added, unit_noise
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.components import Component
@@ -77,7 +77,8 @@ def test_a_sweep_under_noise_equals_noisy_full_passes(any_model, prompts, site):
     """Shifts are added in every run, and a component that is ablated keeps no noise."""
     lens = HookLens(any_model)
     means = mean_activations(lens, prompts.corrupted, 64)
-    shifts = noise_shifts(lens, site, 0.5, *prompts.ids.shape, seed=3)
+    unit = unit_noise(lens, Reading(site, None, relative=False), *prompts.ids.shape, 3, {})
+    shifts = {place: 0.5 * noise for place, noise in unit.items()}
     sweep = influence_sweep(lens, prompts, constant(means), 4, shifts=shifts)
     for index, component in enumerate(lens.components):
         logits = lens.run(prompts.ids, [*added(shifts), *slow_edits([component], means)])

@@ -114,7 +114,14 @@ def test_the_report_is_self_contained_and_complete(finished):
     patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
     assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 2
-    for anchor in ("mini-models", "mini-numerals", "mini-words", "mini-alignment", "mini-distillation", "mini-register"):
+    for anchor in (
+        "mini-models",
+        "mini-numerals",
+        "mini-words",
+        "mini-alignment",
+        "mini-distillation",
+        "mini-register",
+    ):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
     assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", text)

@@ -43,6 +43,11 @@ class AblatedModel:
     removed: frozenset[Component] = frozenset()
     shifts: Shifts = field(default_factory=dict)
 
+    @classmethod
+    def whole(cls, blocks: Blocks) -> AblatedModel:
+        """Return the model with nothing removed: what is left of it is the model itself."""
+        return cls(blocks, Values(torch.empty(0), torch.empty(0)))
+
     def without(self, components: Collection[Component], values: Values | None = None) -> AblatedModel:
         """Return the model with other components removed instead."""
         return AblatedModel(self.blocks, values or self.values, frozenset(components), self.shifts)

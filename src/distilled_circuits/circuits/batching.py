@@ -7,7 +7,7 @@ import time
 import torch
 
 from distilled_circuits.circuits.ablated_model import AblatedModel
-from distilled_circuits.circuits.ablation import PromptTensors, Values
+from distilled_circuits.circuits.ablation import PromptTensors
 from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.hooks import HookLens
 
@@ -22,7 +22,7 @@ def measured_batch_size(lens: HookLens, prompts: PromptTensors, seconds: float =
 
     Sizes are tried upwards until one no longer helps, does not fit into memory, or takes longer than `seconds`.
     """
-    model = AblatedModel(Blocks(lens), Values(torch.empty(0), torch.empty(0)))
+    model = AblatedModel.whole(Blocks(lens))
     rows = lens.embed(prompts.ids[: SIZES[0]])
     rates: dict[int, float] = {}
     for size in SIZES:

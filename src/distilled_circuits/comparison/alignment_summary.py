@@ -18,6 +18,8 @@ CLOSE = 0.02
 """A score on fewer prompts is said to be enough when 95 % of the choices are this near the score on all of them."""
 PAPERS_PLATEAU = (0.15, 0.25)
 """What counts as a plateau near 0.2, if it is flat (DC 4.2.1) ..."""
+FLAT = 0.03
+"""A plateau moves by less than this for one unit of noise."""
 PAPERS_START = 0.85
 """... and what as a start near the 0.94 of Table 3."""
 
@@ -107,7 +109,8 @@ def _curve(level: Array, score: Array) -> dict[str, Any]:
     mean = score.mean(1)
     spread = score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(mean))
     end = plateau(level, score)
-    near = PAPERS_PLATEAU[0] <= end["value"] <= PAPERS_PLATEAU[1] and abs(end["change"]) < CLOSE
+    slope = end["change"] / (level[-1] - end["from"])
+    near = PAPERS_PLATEAU[0] <= end["value"] <= PAPERS_PLATEAU[1] and abs(slope) < FLAT
     return {
         "score": mean.tolist(),
         "standard_deviation": spread.tolist(),

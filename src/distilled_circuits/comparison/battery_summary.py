@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,17 +59,10 @@ def _variant(scores: Array, battery: Mapping[str, Array], index: int, candidates
         for place, name in enumerate(candidates)
     }
     ordered = in_order(scores.swapaxes(0, 1), candidates)
-    printed = list(battery["variants"]).index("printed")
-    students = [place for place, name in enumerate(candidates) if name not in SAME_FUNCTION]
-    agreements = [
-        rank_agreement(row[students, 0], other[students, printed, 0])
-        for row, other in zip(scores, battery["score"], strict=True)
-    ]
     return {
         "candidates": by_candidate,
         "ordered": [bool(each) for each in ordered[:, 0]],
         "ordered_resamples": float(ordered[:, 1:].mean()),
-        "rank_agreement": agreements,
         "chance": {
             kind: [_or_none(row.mean()) for row in battery[f"shuffled_{kind}"][:, index]]
             for kind in ("matching", "influence")
@@ -84,46 +78,58 @@ def rank_agreement(one: Array, other: Array) -> float | None:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def battery_overview(tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row a variant over all tasks and judged teachers.
+def battery_overview(batteries: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
+    """Return one row a variant over all tasks and judged teachers (cases), from the artifacts `battery` of the tasks.
 
-    Mean, smallest and largest score of each candidate; how often the known order holds; how far apart the smallest
-    `distilled` and the largest `untrained` are (`gap`, negative where they overlap); mean scores by chance.
+    Scores of each candidate: mean over cases with an interval over prompts, smallest and largest case. `ordered`: in
+    how many cases the known order holds; `reach`: distilled less untrained, mean over cases; `margin`: the smallest
+    step of the known order in any case, negative where the order breaks; `copied_above_alone` and
+    `untrained_above_distilled`: in how many cases a student that does not do the task scores higher than one that
+    does; `chance`: mean scores.
     """
+    candidates = [str(name) for name in batteries[0]["candidates"]]
+    printed = list(batteries[0]["variants"]).index("printed")
+    scores = np.concatenate([battery["score"] for battery in batteries])  # (case, candidate, variant, resample)
     rows = []
-    for name in tasks[0]["variants"]:
-        found = [task["variants"][name] for task in tasks]
-        values = {
-            candidate: [value for each in found for value in each["candidates"][candidate]["values"]]
-            for candidate in tasks[0]["candidates"]
-        }
-        if any(value is None for column in values.values() for value in column):
-            values = {candidate: [v for v in column if v is not None] for candidate, column in values.items()}
-        ordered = [each for entry in found for each in entry["ordered"]]
-        agreements = [each for entry in found for each in entry["rank_agreement"] if each is not None]
-        first, *_, last = (values[candidate] for candidate in KNOWN_ORDER)
+    for index, name in enumerate(batteries[0]["variants"]):
+        cases = scores[:, :, index]
+        point = dict(zip(candidates, cases[:, :, 0].T, strict=True))
+        steps = np.array([point[high] - point[low] for high, low in itertools.pairwise(KNOWN_ORDER)])
+        ordered = in_order(cases.swapaxes(0, 1), candidates)
+        students = [place for place, each in enumerate(candidates) if each not in SAME_FUNCTION]
+        agreements = [rank_agreement(case[students, index, 0], case[students, printed, 0]) for case in scores]
         rows.append(
             {
-                "variant": name,
-                "candidates": {
-                    candidate: {"mean": _mean(column), "range": [min(column), max(column)] if column else None}
-                    for candidate, column in values.items()
-                },
-                "ordered": sum(ordered),
-                "of": len(ordered),
-                "ordered_resamples": float(np.mean([entry["ordered_resamples"] for entry in found])),
-                "same_function": min(
-                    (value for candidate in SAME_FUNCTION for value in values[candidate]), default=None
-                ),
-                "gap": min(first) - max(last) if first and last else None,
-                "rank_agreement": _mean(agreements),
+                "variant": str(name),
+                "candidates": {each: _over_cases(cases[:, place]) for place, each in enumerate(candidates)},
+                "ordered": int(ordered[:, 0].sum()),
+                "of": len(cases),
+                "ordered_resamples": float(ordered[:, 1:].mean()),
+                "same_function": _or_none(min(point[each].min() for each in SAME_FUNCTION)),
+                "reach": _or_none((point["distilled"] - point["untrained"]).mean()),
+                "margin": _or_none(steps.min()),
+                "copied_above_alone": int((point["copied"] > point["alone"]).sum()),
+                "untrained_above_distilled": int((point["untrained"] > point["distilled"]).sum()),
+                "rank_agreement": _mean([each for each in agreements if each is not None]),
                 "chance": {
-                    kind: _mean([v for entry in found for v in entry["chance"][kind] if v is not None])
+                    kind: _or_none(np.mean([battery[f"shuffled_{kind}"][:, index].mean() for battery in batteries]))
                     for kind in ("matching", "influence")
                 },
             }
         )
     return rows
+
+
+def _over_cases(scores: Array) -> dict[str, Any] | None:
+    """Return the mean over cases (case, resample) with its interval over prompts, and the range over cases."""
+    if np.isnan(scores).any():
+        return None
+    mean = scores.mean(0)
+    return {
+        "value": float(mean[0]),
+        "interval95": _interval(mean[1:]),
+        "range": [float(scores[:, 0].min()), float(scores[:, 0].max())],
+    }
 
 
 def _with_interval(samples: Array) -> dict[str, Any] | None:

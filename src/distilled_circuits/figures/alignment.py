@@ -36,6 +36,7 @@ def matched_pairs(matches: Sequence[Mapping[str, Any]]) -> Figure:
             fontsize=7,
             ha="left" if right else "right",
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
         )
     axis.set_xlim(-0.05, 1.08)
     axis.set_ylim(-0.08, 1.12)
@@ -68,11 +69,10 @@ def noise_curve(level: Sequence[float], curves: Mapping[str, Mapping[str, Any]],
     axis.axhline(published_plateau, color="black", linewidth=0.7)
     axis.annotate(
         "plateau in the paper (GPT2 / DistilGPT2)",
-        (level[-1], published_plateau),
-        xytext=(0, 3),
+        (level[0], published_plateau),
+        xytext=(0, -9),
         textcoords="offset points",
         fontsize=7,
-        ha="right",
     )
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("standard deviation of the noise on the student's activations")

@@ -23,6 +23,14 @@ class Projection(NamedTuple):
     bias: torch.Tensor | None
 
 
+class Pass(NamedTuple):
+    """What a block computes: z of all heads, the stream after attention, the stream after the block."""
+
+    z: torch.Tensor
+    resid_mid: torch.Tensor
+    resid_post: torch.Tensor
+
+
 class Blocks:
     """Each part of a forward pass, callable alone, on the model's own weights and modules.
 
@@ -132,6 +140,12 @@ class Blocks:
     def add_mlp(self, layer: int, resid_mid: torch.Tensor, mlp_out: torch.Tensor) -> torch.Tensor:
         """Return the stream after the block."""
         return self._norm_after(layer, 1, resid_mid + mlp_out)
+
+    def block(self, layer: int, resid: torch.Tensor) -> Pass:
+        """Return a whole block's z and streams, at all positions."""
+        z = self.heads(layer, resid)
+        mid = self.add_attention(layer, resid, self.head_output(layer, z) + self.attention_bias(layer))
+        return Pass(z, mid, self.add_mlp(layer, mid, self.mlp(layer, mid)))
 
     def final(self, resid: torch.Tensor) -> torch.Tensor:
         """Return what the unembedding reads (..., d_model) from the last stream."""

@@ -29,10 +29,8 @@ def promoted(
         rows = slice(start, start + len(batch))
         resid, found = lens.embed(batch), []
         for layer in range(blocks.dimensions.layers):
-            z = blocks.heads(layer, resid)
+            z, _, resid = blocks.block(layer, resid)
             found.append([_among(blocks, layer, head, z, targets, rows, first) for head in range(z.shape[-2])])
-            mid = blocks.add_attention(layer, resid, blocks.head_output(layer, z) + blocks.attention_bias(layer))
-            resid = blocks.add_mlp(layer, mid, blocks.mlp(layer, mid))
         parts.append(np.array([[[hit.cpu().numpy() for hit in head] for head in layer] for layer in found]))
         start += len(batch)
     joined = np.concatenate(parts, axis=-1)

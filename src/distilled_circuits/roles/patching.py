@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from distilled_circuits.circuits.ablated_model import AblatedModel, ReadOut
-from distilled_circuits.circuits.ablation import PromptTensors, Values, check_finite
+from distilled_circuits.circuits.ablation import PromptTensors, check_finite
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.hooks import HookLens
@@ -121,8 +121,7 @@ class _Sweep:
         self.lens, self.prompts, self.paths, self.copies = lens, prompts, paths, copies
         self.blocks = Blocks(lens)
         self.whole, self.into_heads = (places.masks.to(lens.device) for places in (whole, into_heads))
-        # Nothing is removed: what is left of the model is the model.
-        self.model = AblatedModel(self.blocks, Values(torch.empty(0), torch.empty(0)))
+        self.model = AblatedModel.whole(self.blocks)
         self.out = ReadOut(self.blocks, prompts)
 
     def run(self, advance: Callable[[], None]) -> Patched:

@@ -103,9 +103,7 @@ def _run(blocks: Blocks, resid: torch.Tensor) -> list[torch.Tensor]:
     """Return the embedding, then each layer's stream after attention and after the block."""
     streams = [resid]
     for layer in range(blocks.dimensions.layers):
-        z = blocks.heads(layer, resid)
-        mid = blocks.add_attention(layer, resid, blocks.head_output(layer, z) + blocks.attention_bias(layer))
-        resid = blocks.add_mlp(layer, mid, blocks.mlp(layer, mid))
+        _, mid, resid = blocks.block(layer, resid)
         streams += [mid, resid]
     return streams
 

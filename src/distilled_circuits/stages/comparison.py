@@ -83,7 +83,7 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "close": CLOSE,
         "tasks": tasks,
         "battery": {
-            "rows": battery_overview([task["battery"] for task in tasks.values()]),
+            "rows": battery_overview([task.battery for task in result.tasks]),
             "candidates": CANDIDATES,
             "prompts": job.param("battery.prompts"),
         },

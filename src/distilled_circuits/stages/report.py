@@ -67,6 +67,7 @@ def _section(
             for key, name in TABLE_5.items()
         ],
         "battery_presets": [by_variant[name] for name in PRESETS],
+        "cases": by_variant["printed"]["of"],
         "judged": len(next(iter(numbers["tasks"].values()))["battery"]["judged"]),
         "bars": Picture.of(
             accuracy_bars(distilled["conditions"], distilled["base"], distilled["teacher"]),
