@@ -129,7 +129,7 @@ def test_noise_is_shared_by_ablated_runs(site):
 
 def test_noise_levels_are_the_papers():
     """0.00, 0.05, ..., 2.00: 41 levels, the last one included."""
-    from distilled_circuits.params import NoiseLevels
+    from distilled_circuits.param_analysis import NoiseLevels
 
     levels = noise_levels(NoiseLevels(stop=2.0, step=0.05))
     assert len(levels) == 41

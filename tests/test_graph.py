@@ -20,7 +20,18 @@ TIERS = (
     {"report", "comparison", "circuits", "distillation", "figures", "roles"},
     {"models"},
     {"lens", "tasks"},
-    {"statistics", "params", "param_errors", "graph", "artifacts", "progress", "errors"},
+    {
+        "statistics",
+        "params",
+        "param_types",
+        "param_models",
+        "param_analysis",
+        "param_errors",
+        "graph",
+        "artifacts",
+        "progress",
+        "errors",
+    },
 )
 """Dependencies point downwards only, or stay inside a tier (below the first one, without a circle)."""
 

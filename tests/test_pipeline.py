@@ -12,6 +12,7 @@ from projects import call, smoke_project
 
 from distilled_circuits.artifacts import read_provenance
 from distilled_circuits.audit import audit_artifacts
+from distilled_circuits.graph import load_graph
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +48,21 @@ def test_a_finished_run_has_nothing_to_do(finished):
 
 
 def test_both_engines_make_the_same_bytes(finished, tmp_path):
-    """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock."""
+    """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock.
+
+    All models and one of the tasks, and the tables made once more of the first run: a second task is the same code.
+    """
     serial = smoke_project(tmp_path / "serial")
-    call(serial, "dvc", "repro")
-    locks = [yaml.safe_load((folder / "dvc.lock").read_text()) for folder in (finished, serial)]
-    assert locks[0] == locks[1]
+    of_all_tasks = {"comparison", "report"}
+    once = [
+        i.name for i in load_graph(serial).instances() if i.item.get("task") != "words" and i.name not in of_all_tasks
+    ]
+    call(serial, "dvc", "repro", *once)
+    before, again = (yaml.safe_load((folder / "dvc.lock").read_text())["stages"] for folder in (finished, serial))
+    assert again == {name: before[name] for name in once}
+    assert set(before) - set(once) == of_all_tasks | {name for name in before if name.endswith("-words")}
+    call(finished, "dvc", "repro", "--force", "--single-item", *sorted(of_all_tasks))
+    assert yaml.safe_load((finished / "dvc.lock").read_text())["stages"] == before
 
 
 def test_every_artifact_describes_itself(finished, monkeypatch):
