@@ -41,7 +41,7 @@ SMOKE: dict[str, Any] = {
     "battery": {
         "mismatched": {"layers": 2, "heads": 4, "key_value_heads": 2}, "prompts": 8, "resamples": 10, "draws": 10,
     },
-    "distillation": {"task": "numerals", "seeds": [0]},
+    "distillation": {"task": "numerals", "runs": ["ce_circuit", "ce_random", "ce_aligned"], "seeds": [0]},
     "distillation.training": {"training_prompts": 32, "test_prompts": 16, "steps": 6, "batch_size": 16, "log_every": 2},
     "comparison": {"resamples": 50},
 }  # fmt: skip

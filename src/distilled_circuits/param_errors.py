@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 def explain(problem: Any, root: type[BaseModel]) -> str:
     """Say one validation problem in our words: key, what was found, what is allowed."""
+    problem = {**problem, "loc": place_of(problem)}
     key = ".".join(str(part) for part in problem["loc"])
     found = problem["input"]
     if problem["type"] == "extra_forbidden":
@@ -23,6 +24,11 @@ def explain(problem: Any, root: type[BaseModel]) -> str:
         allowed = f"keys with values: {', '.join(_fields_at(root, problem['loc']))}"
     hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if isinstance(found, str) and _is_number(found) else ""
     return f"{key}: found {found!r}, allowed: {allowed}{hint}"
+
+
+def place_of(problem: Any) -> tuple[int | str, ...]:
+    """Return where a problem is, without the kinds of value that pydantic tried there, such as `constrained-int`."""
+    return tuple(part for part in problem["loc"] if isinstance(part, int) or part.isidentifier())
 
 
 def _is_number(text: str) -> bool:

@@ -28,7 +28,7 @@ from distilled_circuits.param_analysis import (
     Stability,
     Threads,
 )
-from distilled_circuits.param_errors import explain
+from distilled_circuits.param_errors import explain, place_of
 from distilled_circuits.param_models import Condition, Distillation, Pair
 from distilled_circuits.param_types import Distinct, Section, TaskName
 
@@ -75,6 +75,11 @@ class Params(Section):
             asked = getattr(self, name).prompts
             if asked > self.prompts.number:
                 raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")
+        if min(self.alignment.sizes) > self.prompts.number:
+            raise ValueError(
+                f"alignment.sizes is {self.alignment.sizes}, allowed: at least one up to prompts.number "
+                f"({self.prompts.number})"
+            )
         width = min(self.models[pair].teacher.width for pair in self.pairs)
         if self.mlps.directions > width:
             raise ValueError(f"mlps.directions is {self.mlps.directions}, allowed: at most the models' width ({width})")
@@ -98,5 +103,6 @@ def load_params(path: Path) -> Params:
         return Params.model_validate(content)
     except ValidationError as error:
         problems = error.errors()
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        places = {place_of(problem) for problem in problems}
+        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
         raise UserError(f"{path}: {explain(problems[0], Params)}{more}") from None
