@@ -1,6 +1,7 @@
 """The alignment score in every variant, worked out by hand on two heads and an MLP against three heads and two MLPs."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,8 +10,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from distilled_circuits.comparison.alignment import alignment_score, match_and_score, rescaled
-from distilled_circuits.comparison.matching import greedy, hungarian, soft, top
-from distilled_circuits.comparison.variants import PRINTED, RELEASED, TABLE_5, VARIANTS, Variant, known_variants
+from distilled_circuits.comparison.matching import MATCHINGS, greedy, hungarian, soft, top
+from distilled_circuits.comparison.similarity import HEADS as KINDS_OF_HEADS
+from distilled_circuits.comparison.similarity import MLPS as KINDS_OF_MLPS
+from distilled_circuits.comparison.variants import (
+    DIRECTIONS,
+    INFLUENCES,
+    PRINTED,
+    RELEASED,
+    TABLE_5,
+    VARIANTS,
+    WEIGHTINGS,
+    Variant,
+    known_variants,
+)
+from distilled_circuits.param_analysis import CustomVariant
 
 HEADS = np.array([[0.9, 0.2, 0.5], [0.8, 0.3, 0.1]])
 """Similarities of the teacher's heads A, B with the student's a, b, c."""
@@ -106,6 +120,20 @@ def test_top_by_hand():
     agreed(replace(PRINTED, matching="top", top=1), [(0.2, 1, 1), (0.6, 0.25, 1 / 3)])
 
 
+def test_top_does_not_depend_on_where_components_stand_that_cost_nothing():
+    """One head costs something; which other is taken with it goes by its drop, not by its place."""
+    similarity = np.array([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3], [0.2, 0.3, 0.7]])
+    drops, order = np.array([2.0, -1.0, -0.5, 1.0]), [0, 2, 1]
+    is_head = np.array([True, True, True, False])
+    variant = replace(PRINTED, matching="top", top=2)
+    mlp = np.ones((1, 1, 1))
+    one = match_and_score((drops[None],) * 2, (is_head,) * 2, similarity[None], mlp, variant)
+    moved = drops[[*order, 3]]
+    other = match_and_score((drops[None], moved[None]), (is_head,) * 2, similarity[None][:, :, order], mlp, variant)
+    assert one.score.score[0] == pytest.approx((0.9 + 0.7 + 1) / 3)
+    assert other.score.score[0] == pytest.approx(one.score.score[0])
+
+
 def test_weighting_by_hand():
     """Weights are the teacher's clamped drops 4, 0, 1: B, which costs nothing, does not count."""
     agreed(replace(PRINTED, weighting="teacher"), [(0.9, 1, 0.5), (0.8, 0, 0.5), (0.6, 0.25, 1 / 3)], [4, 0, 1])
@@ -199,6 +227,22 @@ def test_every_variant_is_another_one():
     """No two names mean the same choice, and a custom choice joins them."""
     assert len(set(VARIANTS.values())) == len(VARIANTS)
     assert known_variants({"heads": "cka"})["custom"] == replace(PRINTED, heads="cka")
+
+
+def test_the_settings_know_every_part_of_a_variant():
+    """What params.yaml allows for `alignment.custom` is what there is, name by name."""
+    allowed = {name: set(get_args(field.annotation)) for name, field in CustomVariant.model_fields.items()}
+    known = {
+        "influence": INFLUENCES,
+        "over": ("components", "pairs"),
+        "heads": KINDS_OF_HEADS,
+        "mlps": KINDS_OF_MLPS,
+        "direction": DIRECTIONS,
+        "matching": MATCHINGS,
+        "weighting": WEIGHTINGS,
+    }
+    assert {name: allowed[name] for name in known} == {name: set(values) for name, values in known.items()}
+    assert set(allowed) == set(vars(PRINTED))
 
 
 SIMILARITIES = arrays(float, (2, 4, 3), elements=st.floats(0, 1))

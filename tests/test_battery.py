@@ -7,7 +7,7 @@ import pytest
 
 from distilled_circuits.comparison.alignment import aligned, alignment_score, rescaled
 from distilled_circuits.comparison.alignment_summary import alignment_summary, noise_summary
-from distilled_circuits.comparison.battery import CANDIDATES, battery_scores, in_order, null_scores
+from distilled_circuits.comparison.battery import CANDIDATES, EXPECTED, battery_scores, in_order, null_scores
 from distilled_circuits.comparison.battery_summary import battery_overview, battery_summary, rank_agreement
 from distilled_circuits.comparison.curves import fits, largest_rise, plateau
 from distilled_circuits.comparison.nulls import other_signs, shuffled_influence, shuffled_matching
@@ -17,6 +17,7 @@ from distilled_circuits.comparison.variants import PRESETS, PRINTED, RELEASED, V
 from distilled_circuits.statistics import interval_of_mean
 
 LEVEL = np.linspace(0, 2, 41)
+RNG = np.random.default_rng(0)
 
 
 def random_record(seed: int, layers: int = 3, heads: int = 4, width: int = 12) -> ModelRecord:
@@ -96,15 +97,19 @@ def test_the_battery_scores_every_candidate_by_every_variant():
     """The same numbers as one by one; a variant that does not apply is NaN, not an error."""
     found = {"one": between(0, 1, rows=2), "narrow": between(0, 2, rows=2)}
     scores = battery_scores(found, VARIANTS)
-    assert scores.shape == (2, len(VARIANTS), 2)
+    assert scores.shape == (3, 2, len(VARIANTS), 2)
     for index, variant in enumerate(VARIANTS.values()):
-        assert scores[0, index] == pytest.approx(aligned(found["one"], variant).score.score)
+        result = aligned(found["one"], variant).score
+        assert scores[0, 0, index] == pytest.approx(result.score)
+        assert scores[1, 0, index] == pytest.approx(result.mean_similarity)
+        assert scores[2, 0, index] == pytest.approx(result.mean_agreement)
     weights = np.full((2, 10), 0.1, dtype=np.float32)
     narrow = Summary(random_record(2, width=9), weights, 2)
-    scores = battery_scores({"narrow": Similarities(found["one"].teacher, narrow)}, VARIANTS)
+    apart = Similarities(found["one"].teacher, narrow)
     names = list(VARIANTS)
-    assert np.isnan(scores[0, names.index("printed")]).all()
-    assert not np.isnan(scores[0, names.index("recommended")]).any()
+    for values in (battery_scores({"narrow": apart}, VARIANTS)[0, 0], null_scores(apart, VARIANTS, 3, RNG)[0]):
+        assert np.isnan(values[names.index("printed")]).all()
+        assert not np.isnan(values[names.index("recommended")]).any()
     matching, influence = null_scores(found["one"], PRESETS, 7, np.random.default_rng(0))
     assert matching.shape == influence.shape == (3, 7)
 
@@ -117,34 +122,41 @@ def test_order_is_strict():
 
 
 def battery(untrained: float = 0.1) -> dict[str, np.ndarray]:
-    """Return a battery of two teachers in which `released` puts the untrained model first on the second one."""
+    """Return a battery of two teachers in which `released` puts the untrained model first on the second one.
+
+    The mean similarity orders every case; resamples are 0.05 above the scores, as repeated prompts make them.
+    """
     names = list(CANDIDATES)
     point = np.array([1, 1, 0.1, 0.8, 0.3, 0.5, 0.6, untrained, 0.2])
     score = np.repeat(point[None, :, None, None], 2, 0).repeat(3, 2).repeat(4, 3)
     score[1, names.index("untrained"), 1] = 0.95
+    score[..., 1:] += 0.05
     return {
-        "judged": np.array([0, 2]),
+        "judged": np.array([2, 0]),
         "candidates": np.array(names),
         "variants": np.array(list(PRESETS)),
         "score": score,
+        "mean_similarity": np.broadcast_to(np.linspace(1, 0.2, 9)[None, :, None, None], score.shape),
+        "mean_agreement": np.full(score.shape, 0.9),
         "shuffled_matching": np.full((2, 3, 5), 0.25),
         "shuffled_influence": np.full((2, 3, 5), 0.75),
         "logit_difference": np.arange(18.0).reshape(2, 9),
-        "mean_drop": np.where(np.arange(18).reshape(2, 9) == 7, np.nan, 5.0),
+        "mean_drop": np.where(np.arange(18).reshape(2, 9) == 16, np.nan, 5.0),
     }
 
 
-def test_the_battery_is_summed_up_by_hand():
-    """Order held in 2 of 2 by printed, in 1 of 2 by released; the rotated teacher is the worst of the same function."""
+def test_the_battery_of_a_task_is_summed_up_by_hand():
+    """Candidates of the pair's own teacher, the second one judged, ranked by the recommended score."""
     found = battery_summary(battery())
-    printed, released = (found["variants"][name] for name in ("printed", "released"))
-    assert printed["ordered"] == [True, True]
-    assert released["ordered"] == [True, False]
-    assert released["ordered_resamples"] == 0.5
-    assert released["candidates"]["untrained"]["values"] == [0.1, 0.95]
+    assert found["variants"]["released"]["untrained"] == [0.1, 0.95]
     assert [row["candidate"] for row in found["ranking"]][:4] == ["itself", "permuted", "distilled", "alone"]
     untrained = next(row for row in found["ranking"] if row["candidate"] == "untrained")
+    assert untrained["logit_difference"] == 16
     assert untrained["mean_drop"] is None
+    released = untrained["scores"]["released"]
+    assert released["value"] == 0.95
+    assert released["interval95"] == pytest.approx([0.95, 0.95])
+    assert released["mean_agreement"] == pytest.approx(0.9)
     assert found["gap"][1] == [-float(place) for place in range(9)]
 
 
@@ -153,16 +165,25 @@ def test_the_battery_is_summed_up_over_tasks_by_hand():
     rows = {row["variant"]: row for row in battery_overview([battery(), battery(0.7)])}
     printed, released = rows["printed"], rows["released"]
     assert (printed["ordered"], printed["of"]) == (2, 4)
-    assert printed["candidates"]["untrained"] == {
-        "value": pytest.approx(0.4),
-        "interval95": pytest.approx([0.4, 0.4]),
-        "range": [0.1, 0.7],
-    }
+    assert printed["ordered_similarity"] == 4
+    assert printed["ordered_resamples"] == 0.5
+    assert released["ordered"] == 1
+    untrained = printed["candidates"]["untrained"]
+    assert untrained["value"] == pytest.approx(0.4)
+    assert untrained["interval95"] == pytest.approx([0.4, 0.4])
+    assert untrained["range"] == [0.1, 0.7]
+    assert untrained["mean_similarity"] == pytest.approx(np.linspace(1, 0.2, 9)[7])
     assert printed["reach"] == pytest.approx((0.7 + 0.7 + 0.1 + 0.1) / 4)
     assert printed["margin"] == pytest.approx(-0.1)
-    assert printed["copied_above_alone"] == 0
-    assert printed["untrained_above_distilled"] == 0
-    assert released["untrained_above_distilled"] == 2
+    assert dict(zip(EXPECTED, printed["expected"], strict=True)) == {
+        ("distilled", "other"): 4,
+        ("distilled", "alone"): 4,
+        ("distilled", "copied"): 4,
+        ("distilled", "untrained"): 4,
+        ("alone", "copied"): 4,
+        ("alone", "untrained"): 2,
+    }
+    assert dict(zip(EXPECTED, released["expected"], strict=True))["distilled", "untrained"] == 2
     assert printed["same_function"] == pytest.approx(0.1)
     assert printed["rank_agreement"] == 1
     assert released["rank_agreement"] < 1
@@ -174,7 +195,9 @@ def test_a_variant_that_does_not_apply_has_no_numbers():
     missing = battery()
     missing["score"][:, -1, 0] = np.nan
     found = battery_summary(missing)
-    assert found["variants"]["printed"]["candidates"]["mismatched"]["values"] == [None, None]
+    assert found["variants"]["printed"]["mismatched"] == [None, None]
+    row = next(row for row in found["ranking"] if row["candidate"] == "mismatched")
+    assert row["scores"]["printed"] is None
     row = battery_overview([missing])[0]
     assert row["candidates"]["mismatched"] is None
     assert row["rank_agreement"] is None
@@ -269,6 +292,8 @@ def test_alignment_is_summed_up_with_intervals_and_the_influence_term():
     }
     found = alignment_summary(stored, sampling)
     assert found["presets"]["printed"]["score"] == {"value": 0.5, "interval95": pytest.approx([0.405, 0.595])}
+    # Resamples of the similarity are centred on 0.5 and the similarity is 0.6: the spread is theirs, not the place.
+    assert found["presets"]["printed"]["mean_similarity"]["interval95"] == pytest.approx([0.505, 0.695])
     assert found["presets"]["printed"]["influence_term"] == {"moved": pytest.approx(0.1), "bound": None}
     assert found["presets"]["released"]["influence_term"] == {"moved": pytest.approx(0.1), "bound": 0.25}
     assert found["variants"]["MLPs stream"]["why_none"] == "no stream"

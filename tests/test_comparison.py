@@ -102,7 +102,7 @@ def test_noise_is_where_it_is_said_to_be_and_as_strong(reading):
 
 def test_noise_in_a_layer_that_is_not_there_is_a_mistake_of_the_settings():
     """The error says which layers there are."""
-    with pytest.raises(UserError, match="layer 3 is not in a student of 3 layers, 0 to 2"):
+    with pytest.raises(UserError, match=r"noise.readings: layer 3, allowed: all, or the student's layers 0 to 2"):
         Reading("z", 3, relative=False).places(3)
 
 

@@ -12,7 +12,11 @@ from projects import call, smoke_project
 
 from distilled_circuits.artifacts import read_provenance
 from distilled_circuits.audit import audit_artifacts
+from distilled_circuits.comparison.alignment import align
+from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.graph import load_graph
+from distilled_circuits.stages.job import MODELS
+from distilled_circuits.stages.stored_records import stored_record
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,27 @@ def test_activations_are_complete(finished):
         assert file["student/pattern"].shape == (16, 2, 4, 23, 23)
         assert file["teacher/residual"].shape == (16, 4, 23, 32)
         assert file["student/corrupted_mean/mlp_out"].shape == (2, 23, 32)
+
+
+def test_the_printed_score_of_a_model_with_itself_is_one(finished):
+    """On every task, and with permuted heads too; CKA gives it to the rotated copy as well."""
+    for task in ("numerals", "words"):
+        with h5py.File(finished / f"results/pairs/mini/{task}/battery.h5") as file:
+            variants = list(file["variants"].asstr())
+            scores = file["score"][0, :, :, 0]
+        assert scores[0, variants.index("printed")] == pytest.approx(1, abs=1e-6)
+        assert scores[1, variants.index("printed")] == pytest.approx(1, abs=1e-4)
+        assert scores[:3, variants.index("recommended")] == pytest.approx(1, abs=1e-4)
+
+
+def test_noise_of_level_zero_is_the_stored_pair(finished):
+    """The first level scores what the stored activations and influences of the same prompts score."""
+    place = finished / "results/pairs/mini/numerals"
+    records = [stored_record(place / "influence.h5", place / "activations.h5", name, 8) for name in MODELS]
+    with h5py.File(place / "noise.h5") as file:
+        measured = file["main/score"][0, :, 0]
+    for variant, scores in zip(PRESETS.values(), measured, strict=True):
+        assert scores == pytest.approx(align(*records, variant, 3).score.score[0], abs=1e-4)
 
 
 def test_no_result_is_a_pickle(finished):

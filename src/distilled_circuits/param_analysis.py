@@ -13,7 +13,6 @@ from distilled_circuits.param_types import (
     Count,
     Distinct,
     Index,
-    NotNegative,
     Portion,
     Positive,
     Section,
@@ -198,8 +197,14 @@ class Alignment(Section):
 class NoiseLevels(Section):
     """Standard deviations of the noise: from zero to `stop` in equal steps."""
 
-    stop: NotNegative
+    stop: Positive
     step: Positive
+
+    @model_validator(mode="after")
+    def _has_two_levels(self) -> NoiseLevels:
+        if self.step > self.stop:
+            raise ValueError(f"step is {self.step}, allowed: at most stop ({self.stop}), so that there are two levels")
+        return self
 
 
 class NoiseReading(Section):
@@ -255,6 +260,8 @@ class Battery(Section):
 
     @model_validator(mode="after")
     def _judged_are_trained(self) -> Battery:
+        if 0 not in self.judged:
+            raise ValueError(f"judged is {self.judged}, allowed: a list that has 0, the pair's own teacher")
         for replica in self.judged:
             if replica and replica not in self.replicas:
                 raise ValueError(f"judged has {replica}, allowed: 0 and what replicas has ({self.replicas})")

@@ -71,10 +71,24 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
+        for name in (*self.models, *self.conditions):
+            if not name.isidentifier():
+                raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Params:
         for name in ("noise", "edges", "stability", "patching", "shift", "battery"):
             asked = getattr(self, name).prompts
             if asked > self.prompts.number:
                 raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")
+        for pair in self.pairs:
+            size = self.models[pair].teacher.width
+            if size % self.battery.mismatched.heads:
+                raise ValueError(
+                    f"battery.mismatched.heads is {self.battery.mismatched.heads}, allowed: a divisor of the width of "
+                    f"{pair}'s teacher ({size})"
+                )
         if min(self.alignment.sizes) > self.prompts.number:
             raise ValueError(
                 f"alignment.sizes is {self.alignment.sizes}, allowed: at least one up to prompts.number "
@@ -83,9 +97,6 @@ class Params(Section):
         width = min(self.models[pair].teacher.width for pair in self.pairs)
         if self.mlps.directions > width:
             raise ValueError(f"mlps.directions is {self.mlps.directions}, allowed: at most the models' width ({width})")
-        for name in (*self.models, *self.conditions):
-            if not name.isidentifier():
-                raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
         return self
 
 

@@ -29,6 +29,16 @@ def percentile_interval(samples: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def recentred_interval(value: float, samples: Array) -> tuple[float, float]:
+    """Return the central 95 % of samples, moved so that their mean is `value`.
+
+    Resampled prompts repeat themselves, which moves a similarity by itself: the spread is theirs, the place is not.
+    """
+    low, high = percentile_interval(samples)
+    shift = value - float(samples.mean())
+    return low + shift, high + shift
+
+
 def weighted_mean(values: Array, weights: Array) -> dict[str, Any]:
     """Return a mean over prompts (prompt,) with its 95 % interval, from weights (resample, prompt)."""
     return {"value": float(values.mean()), "interval95": list(percentile_interval(weights @ values))}

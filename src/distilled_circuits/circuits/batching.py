@@ -16,6 +16,11 @@ GOOD_ENOUGH = 0.95
 """Share of the best rate from which on the smallest size is taken: small batches need less memory."""
 
 
+def chosen_batch_size(chosen: int | str, lens: HookLens, prompts: PromptTensors) -> int:
+    """Return `influence.batch_size` as a number of rows: itself, or a measured one for `auto`."""
+    return measured_batch_size(lens, prompts) if chosen == "auto" else chosen
+
+
 @torch.no_grad()
 def measured_batch_size(lens: HookLens, prompts: PromptTensors, seconds: float = 1.0) -> int:
     """Return the smallest number of rows that passes one block about as fast, row by row, as the best number does.

@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 from distilled_circuits.comparison.matching import Pairs, greedy, hungarian, soft, top
 from distilled_circuits.comparison.representations import ModelRecord, Summary, equal_weights
 from distilled_circuits.comparison.scores import influence_scores, influence_size
-from distilled_circuits.comparison.similarity import Similarities
+from distilled_circuits.comparison.similarity import Similarities, problem
 from distilled_circuits.comparison.variants import DOUBLED_BELOW, Variant
 
 Array = NDArray[np.floating]
+
+
+PARTS = ("score", "mean_similarity", "mean_agreement")
+"""What is always reported of a score, besides the number of pairs."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,11 @@ def aligned(found: Similarities, variant: Variant) -> Alignment:
     )
 
 
+def applies(variant: Variant, teacher: ModelRecord, student: ModelRecord) -> bool:
+    """Return whether two models can be compared by a variant's representations."""
+    return not any(problem(part, getattr(variant, part), teacher, student) for part in ("heads", "mlps"))
+
+
 def match_and_score(
     drops: tuple[Array, Array],
     is_head: tuple[NDArray[np.bool_], NDArray[np.bool_]],
@@ -149,7 +158,9 @@ def _match(similarity: Array, teacher_drop: Array, student_drop: Array, variant:
     elif variant.matching == "soft":
         pairs = soft(similarity, variant.neighbours, variant.temperature)
     elif variant.matching == "top":
-        sizes = (influence_size(drop, variant.influence) for drop in (teacher_drop, student_drop))
+        # Unclamped drops: components that cost nothing would all tie, and be ranked by where they stand.
+        drops = (teacher_drop, student_drop)
+        sizes = drops if variant.influence == "clamp_max" else tuple(np.abs(drop) for drop in drops)
         pairs = top(similarity, *sizes, variant.top)
     else:
         pairs = greedy(similarity)

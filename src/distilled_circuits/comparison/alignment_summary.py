@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from distilled_circuits.comparison.alignment import PARTS
 from distilled_circuits.comparison.curves import fits, largest_rise, plateau
 from distilled_circuits.comparison.variants import PRESETS
-from distilled_circuits.statistics import percentile_interval
+from distilled_circuits.statistics import recentred_interval
 
 Array = NDArray[np.floating]
-PARTS = ("score", "mean_similarity", "mean_agreement")
 CLOSE = 0.02
-"""A score on fewer prompts is said to be enough when 95 % of the choices are this near the score on all of them."""
+"""So many prompts are said to be enough when every choice of them scores this near the score on all."""
 PAPERS_PLATEAU = (0.15, 0.25)
 """What counts as a plateau near 0.2, if it is flat (DC 4.2.1) ..."""
 FLAT = 0.03
@@ -35,7 +35,8 @@ def alignment_summary(alignment: Mapping[str, Any], sampling: Mapping[str, Array
         if row["why_none"]:
             variants[name] = {"parts": row["parts"], "why_none": row["why_none"]}
             continue
-        intervals = {part: list(percentile_interval(sampling[part][names.index(name)])) for part in PARTS}
+        samples = {part: sampling[part][names.index(name)] for part in PARTS}
+        intervals = {part: list(recentred_interval(row[part], values)) for part, values in samples.items()}
         values = {part: {"value": row[part], "interval95": intervals[part]} for part in PARTS}
         variants[name] = {"parts": row["parts"], "why_none": None, **values, "pairs": row["pairs"]}
     presets = {
@@ -63,7 +64,7 @@ def _by_size(sampling: Mapping[str, Array], presets: Mapping[str, Any]) -> dict[
     sizes = [int(size) for size in sampling["sizes"]]
     curves = {}
     for name, scores in zip(sampling["presets"], sampling["score_by_size"], strict=True):
-        low, high = np.percentile(scores, [2.5, 97.5], axis=1)
+        low, high = scores.min(1), scores.max(1)
         final = presets[name]["score"]["value"]
         close = np.maximum(np.abs(low - final), np.abs(high - final)) <= CLOSE
         # The first size from which on all are close.
@@ -74,7 +75,7 @@ def _by_size(sampling: Mapping[str, Array], presets: Mapping[str, Any]) -> dict[
             "high": high.tolist(),
             "enough": enough,
         }
-    return {"sizes": sizes, "close": CLOSE, "presets": curves}
+    return {"sizes": sizes, "subsets": int(sampling["score_by_size"].shape[-1]), "presets": curves}
 
 
 def noise_summary(noise: Mapping[str, Array]) -> dict[str, Any]:

@@ -10,106 +10,85 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from distilled_circuits.comparison.battery import KNOWN_ORDER, in_order
+from distilled_circuits.comparison.alignment import PARTS
+from distilled_circuits.comparison.battery import EXPECTED, KNOWN_ORDER, SAME_FUNCTION, in_order
 from distilled_circuits.comparison.variants import PRESETS
-from distilled_circuits.statistics import percentile_interval
+from distilled_circuits.statistics import recentred_interval
 
 Array = NDArray[np.floating]
-SAME_FUNCTION = ("itself", "permuted", "rotated")
-"""Candidates that are the teacher itself in other clothes: every score but 1 is a failure of the variant."""
 
 
 def battery_summary(battery: Mapping[str, Array]) -> dict[str, Any]:
     """Return one task's battery: by variant the scores of all candidates, and the candidates side by side (DC 4.3).
 
-    From the artifact `battery`; lists have one entry for each judged teacher.
+    From the artifact `battery`; lists have one entry for each judged teacher. The ranking is of the pair's own.
     """
-    candidates = [str(name) for name in battery["candidates"]]
-    scores = battery["score"]
-    variants = {
-        str(name): _variant(scores[:, :, index], battery, index, candidates)
-        for index, name in enumerate(battery["variants"])
-    }
-    names = list(variants)
+    candidates = _names(battery["candidates"])
+    names = _names(battery["variants"])
+    own = battery["judged"].tolist().index(0)
     ranking = [
         {
             "candidate": candidate,
-            "logit_difference": float(battery["logit_difference"][0, place]),
-            "mean_drop": _or_none(battery["mean_drop"][0, place]),
-            "scores": {preset: _with_interval(scores[0, place, names.index(preset)]) for preset in PRESETS},
+            "logit_difference": float(battery["logit_difference"][own, place]),
+            "mean_drop": _or_none(battery["mean_drop"][own, place]),
+            "scores": {
+                preset: _estimates({part: battery[part][own, place, names.index(preset)] for part in PARTS})
+                for preset in PRESETS
+            },
         }
         for place, candidate in enumerate(candidates)
     ]
     return {
         "judged": battery["judged"].tolist(),
         "candidates": candidates,
-        "variants": variants,
+        "variants": {
+            name: {
+                candidate: [_or_none(value) for value in battery["score"][:, place, index, 0]]
+                for place, candidate in enumerate(candidates)
+            }
+            for index, name in enumerate(names)
+        },
         "ranking": sorted(ranking, key=lambda row: -_sortable(row["scores"]["recommended"])),
         "gap": (battery["logit_difference"][:, :1] - battery["logit_difference"]).tolist(),
     }
 
 
-def _variant(scores: Array, battery: Mapping[str, Array], index: int, candidates: list[str]) -> dict[str, Any]:
-    """Return one variant's scores (replica, candidate, resample) as numbers."""
-    by_candidate = {
-        name: {
-            "values": [_or_none(value) for value in scores[:, place, 0]],
-            "intervals95": [_interval(row[place, 1:]) for row in scores],
-        }
-        for place, name in enumerate(candidates)
-    }
-    ordered = in_order(scores.swapaxes(0, 1), candidates)
-    return {
-        "candidates": by_candidate,
-        "ordered": [bool(each) for each in ordered[:, 0]],
-        "ordered_resamples": float(ordered[:, 1:].mean()),
-        "chance": {
-            kind: [_or_none(row.mean()) for row in battery[f"shuffled_{kind}"][:, index]]
-            for kind in ("matching", "influence")
-        },
-    }
-
-
-def rank_agreement(one: Array, other: Array) -> float | None:
-    """Return Spearman's rank correlation of two lists of scores; None where one has no order or a score is missing."""
-    ranks = [rankdata(values) for values in (one, other)]
-    if np.isnan(one).any() or np.isnan(other).any() or any(np.ptp(each) == 0 for each in ranks):
-        return None
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
 def battery_overview(batteries: Sequence[Mapping[str, Array]]) -> list[dict[str, Any]]:
     """Return one row a variant over all tasks and judged teachers (cases), from the artifacts `battery` of the tasks.
 
-    Scores of each candidate: mean over cases with an interval over prompts, smallest and largest case. `ordered`: in
-    how many cases the known order holds; `reach`: distilled less untrained, mean over cases; `margin`: the smallest
-    step of the known order in any case, negative where the order breaks; `copied_above_alone` and
-    `untrained_above_distilled`: in how many cases a student that does not do the task scores higher than one that
-    does; `chance`: mean scores.
+    Scores of each candidate: mean over cases with an interval over prompts, the two parts alone, smallest and largest
+    case. `ordered`: in how many cases the known order holds, for the score and for the mean similarity alone; `reach`:
+    distilled less untrained, mean over cases; `margin`: the smallest step of the known order in any case, negative
+    where it breaks; `expected`: in how many cases the first of a pair of students is above the second; `chance`: mean
+    scores.
     """
-    candidates = [str(name) for name in batteries[0]["candidates"]]
-    printed = list(batteries[0]["variants"]).index("printed")
-    scores = np.concatenate([battery["score"] for battery in batteries])  # (case, candidate, variant, resample)
+    candidates = _names(batteries[0]["candidates"])
+    names = _names(batteries[0]["variants"])
+    # Each (case, candidate, variant, resample).
+    parts = {part: np.concatenate([battery[part] for battery in batteries]) for part in PARTS}
+    students = [place for place, each in enumerate(candidates) if each not in SAME_FUNCTION]
+    ranked = parts["score"][:, students, :, 0]
     rows = []
-    for index, name in enumerate(batteries[0]["variants"]):
-        cases = scores[:, :, index]
-        point = dict(zip(candidates, cases[:, :, 0].T, strict=True))
+    for index, name in enumerate(names):
+        cases = {part: values[:, :, index] for part, values in parts.items()}
+        point = dict(zip(candidates, cases["score"][:, :, 0].T, strict=True))
         steps = np.array([point[high] - point[low] for high, low in itertools.pairwise(KNOWN_ORDER)])
-        ordered = in_order(cases.swapaxes(0, 1), candidates)
-        students = [place for place, each in enumerate(candidates) if each not in SAME_FUNCTION]
-        agreements = [rank_agreement(case[students, index, 0], case[students, printed, 0]) for case in scores]
+        agreements = [rank_agreement(case[:, index], case[:, names.index("printed")]) for case in ranked]
         rows.append(
             {
-                "variant": str(name),
-                "candidates": {each: _over_cases(cases[:, place]) for place, each in enumerate(candidates)},
-                "ordered": int(ordered[:, 0].sum()),
-                "of": len(cases),
-                "ordered_resamples": float(ordered[:, 1:].mean()),
+                "variant": name,
+                "candidates": {
+                    each: _over_cases({part: values[:, place] for part, values in cases.items()})
+                    for place, each in enumerate(candidates)
+                },
+                "ordered": int(in_order(cases["score"][:, :, 0].T, candidates).sum()),
+                "ordered_similarity": int(in_order(cases["mean_similarity"][:, :, 0].T, candidates).sum()),
+                "of": len(cases["score"]),
+                "ordered_resamples": float(in_order(_recentred(cases["score"]).swapaxes(0, 1), candidates).mean()),
                 "same_function": _or_none(min(point[each].min() for each in SAME_FUNCTION)),
                 "reach": _or_none((point["distilled"] - point["untrained"]).mean()),
                 "margin": _or_none(steps.min()),
-                "copied_above_alone": int((point["copied"] > point["alone"]).sum()),
-                "untrained_above_distilled": int((point["untrained"] > point["distilled"]).sum()),
+                "expected": [int((point[high] > point[low]).sum()) for high, low in EXPECTED],
                 "rank_agreement": _mean([each for each in agreements if each is not None]),
                 "chance": {
                     kind: _or_none(np.mean([battery[f"shuffled_{kind}"][:, index].mean() for battery in batteries]))
@@ -120,25 +99,40 @@ def battery_overview(batteries: Sequence[Mapping[str, Array]]) -> list[dict[str,
     return rows
 
 
-def _over_cases(scores: Array) -> dict[str, Any] | None:
-    """Return the mean over cases (case, resample) with its interval over prompts, and the range over cases."""
-    if np.isnan(scores).any():
+def rank_agreement(one: Array, other: Array) -> float | None:
+    """Return Spearman's rank correlation of two lists of scores; None where one has no order or a score is missing."""
+    ranks = [rankdata(values) for values in (one, other)]
+    if np.isnan(one).any() or np.isnan(other).any() or any(np.ptp(each) == 0 for each in ranks):
         return None
-    mean = scores.mean(0)
-    return {
-        "value": float(mean[0]),
-        "interval95": _interval(mean[1:]),
-        "range": [float(scores[:, 0].min()), float(scores[:, 0].max())],
-    }
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
-def _with_interval(samples: Array) -> dict[str, Any] | None:
-    value = _or_none(samples[0])
-    return None if value is None else {"value": value, "interval95": _interval(samples[1:])}
+def _recentred(scores: Array) -> Array:
+    """Return resampled scores (..., resample) moved to the score itself, which stands before them."""
+    resampled = scores[..., 1:]
+    return resampled + (scores[..., :1] - resampled.mean(-1, keepdims=True))
 
 
-def _interval(samples: Array) -> list[float] | None:
-    return None if np.isnan(samples).any() else list(percentile_interval(samples))
+def _over_cases(parts: Mapping[str, Array]) -> dict[str, Any] | None:
+    """Return means over cases, from (case, resample) of each part, and the range of the score over cases."""
+    if np.isnan(parts["score"]).any():
+        return None
+    point = parts["score"][:, 0]
+    means = _estimates({part: values.mean(0) for part, values in parts.items()})
+    return {**means, "range": [float(point.min()), float(point.max())]}
+
+
+def _estimates(parts: Mapping[str, Array]) -> dict[str, Any] | None:
+    """Return the score (resample,), the plain one first, with its interval over prompts, and its two parts."""
+    score = parts["score"]
+    if np.isnan(score).any():
+        return None
+    alone = {part: float(parts[part][0]) for part in PARTS[1:]}
+    return {"value": float(score[0]), "interval95": list(recentred_interval(float(score[0]), score[1:])), **alone}
+
+
+def _names(values: Array) -> list[str]:
+    return [str(value) for value in values]
 
 
 def _or_none(value: float) -> float | None:

@@ -29,7 +29,10 @@ class Reading:
     def places(self, layers: int) -> list[Site]:
         """Return the noised sites of a model; raise UserError for a layer that it does not have."""
         if self.layer is not None and self.layer >= layers:
-            raise UserError(f"noise: layer {self.layer} is not in a student of {layers} layers, 0 to {layers - 1}")
+            raise UserError(
+                f"params.yaml: noise.reading or noise.readings: layer {self.layer}, allowed: all, or the student's "
+                f"layers 0 to {layers - 1}"
+            )
         chosen = range(layers) if self.layer is None else [self.layer]
         return [(name, layer) for layer in chosen for name in NOISED_SITES[self.site]]
 

@@ -58,18 +58,6 @@ class ModelRecord:
         """Which components are heads (component,)."""
         return np.arange(self.layers * (self.heads + 1)) % (self.heads + 1) < self.heads
 
-    def first(self, number: int) -> ModelRecord:
-        """Return the record of the first `number` prompts."""
-        return ModelRecord(
-            self.unablated[:number],
-            self.ablated[:, :number],
-            self.z[:number],
-            self.output_weights,
-            self.mlp_out[:number],
-            self.pattern[:number],
-            None if self.stream is None else self.stream[:number],
-        )
-
 
 def equal_weights(prompts: int) -> Array:
     """Return the one weighting (1, prompt) in which every prompt counts alike."""

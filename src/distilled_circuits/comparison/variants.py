@@ -83,6 +83,7 @@ SINGLE_CHANGES = {
 """The printed metric with one part changed."""
 OTHERS = {
     "released, later script": replace(PRINTED, influence="abs_l1", over="pairs", heads="pattern_flat", mlps="stream"),
+    "released, indirect objects": replace(RELEASED, rescale=False, doubled=False),
     "released, no rescaling": replace(RELEASED, rescale=False),
     "released, none doubled": replace(RELEASED, doubled=False),
     **{

@@ -103,7 +103,7 @@ def survey_curves(curves: Sequence[Mapping[str, Any]], presets: Sequence[str]) -
 
 
 def size_curves(by_task: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) -> Figure:
-    """Draw scores on fewer prompts, mean and 95 % of the choices, a panel for each named score and a line a task."""
+    """Draw scores on fewer prompts, mean and range of the choices, a panel for each named score and a line a task."""
     figure = new_figure(9.5, 3)
     panels = figure.subplots(1, len(presets))
     for axis, preset in zip(panels, presets, strict=True):

@@ -136,14 +136,14 @@ def _of_logit_difference(part: str) -> Finder:
 def _alignment(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     """Return Table 3's alignment as its notebooks computed it: `released`."""
     task = _task(setting, pair)
-    return task and task["alignment"]["presets"]["released"]["score"]
+    return task and task["alignment"]["variants"]["released"].get("score")
 
 
 def _sensitivity(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     """Return Table 5's alignment under one normalisation and matching, everything else as printed."""
     task = _task(setting, pair)
     name = TABLE_5[setting["normalisation"], TABLE_5_MATCHINGS.get(setting["matching"], setting["matching"])]
-    return task and task["alignment"]["variants"][name]["score"]
+    return task and task["alignment"]["variants"][name].get("score")
 
 
 def _circuit(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from distilled_circuits.comparison.variants import PRESETS, Variant, known_varia
 from distilled_circuits.errors import UserError
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.stored_records import component_names, stored_record
+from distilled_circuits.statistics import percentile_interval
 
 
 def run(job: Job) -> None:
@@ -53,7 +54,7 @@ def _values(result: Alignment) -> dict[str, float]:
 def _chance(
     found: Similarities, result: Alignment, variant: Variant, draws: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Return mean and 95th percentile of both nulls, and the range over signs where these matter."""
+    """Return mean and 95th percentile of both nulls, and the central 95 % over signs where these matter."""
     nulls = {
         "matching": shuffled_matching(found, result, variant, draws, rng),
         "influence": shuffled_influence(found, result, draws, rng),
@@ -64,7 +65,7 @@ def _chance(
     }
     if variant.mlps == "signed_mean":
         signs = other_signs(found, variant, draws, rng)
-        chance["signs"] = [float(signs.min()), float(signs.max())]
+        chance["signs"] = list(percentile_interval(signs))
     return chance
 
 

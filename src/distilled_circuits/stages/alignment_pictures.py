@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distilled_circuits.comparison.battery_summary import SAME_FUNCTION
+from distilled_circuits.comparison.battery import SAME_FUNCTION
 from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.figures.alignment import (
     battery_dots,
@@ -55,21 +55,20 @@ def pair_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
     prompts = numbers["battery"]["prompts"]
 
     def values(preset: str, candidate: str) -> list[float]:
-        columns = (found["variants"][preset]["candidates"][candidate]["values"] for found in candidates.values())
+        columns = (found["variants"][preset][candidate] for found in candidates.values())
         return [value for column in columns for value in column if value is not None]
 
     def points(preset: str, candidate: str) -> list[tuple[float, float]]:
         return [
             (gap[found["candidates"].index(candidate)], value)
             for found in candidates.values()
-            for gap, value in zip(
-                found["gap"], found["variants"][preset]["candidates"][candidate]["values"], strict=True
-            )
+            for gap, value in zip(found["gap"], found["variants"][preset][candidate], strict=True)
             if value is not None
         ]
 
     names = next(iter(candidates.values()))["candidates"]
     students = [name for name in names if name not in SAME_FUNCTION]
+    subsets = next(iter(tasks.values()))["alignment"]["by_size"]["subsets"]
     sizes = {task["title"]: task["alignment"]["by_size"] for task in tasks.values()}
     shown = {
         "battery": Picture.of(
@@ -89,7 +88,7 @@ def pair_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
     if all(set(PRESETS) <= set(found["presets"]) for found in sizes.values()):
         shown["sizes"] = Picture.of(
             size_curves(sizes, list(PRESETS)),
-            "Scores on fewer prompts: mean and central 95 % of random choices of so many of them.",
+            f"Scores on fewer prompts: mean and range of {subsets} random choices of so many of them.",
             "alignment by number of prompts",
         )
     return shown

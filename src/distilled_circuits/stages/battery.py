@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from distilled_circuits.artifacts import write_hdf5
 from distilled_circuits.circuits.ablation import PromptTensors, replacement
-from distilled_circuits.circuits.batching import measured_batch_size
+from distilled_circuits.circuits.batching import chosen_batch_size
+from distilled_circuits.comparison.alignment import PARTS
 from distilled_circuits.comparison.battery import CANDIDATES, battery_scores, null_scores
 from distilled_circuits.comparison.representations import ModelRecord, Summary, equal_weights
 from distilled_circuits.comparison.scores import baseline_problem, clipped_drop, retained_percent
@@ -57,7 +58,9 @@ def run(job: Job) -> None:
         file.put("candidates", list(CANDIDATES), ("candidate",))
         file.put("variants", list(variants), ("variant",))
         # The first row counts every prompt once; the others are resamples.
-        file.put("score", np.array(scores), ("replica", "candidate", "variant", "resample"))
+        for index, part in enumerate(PARTS):
+            values = np.array([each[index] for each in scores])
+            file.put(part, values, ("replica", "candidate", "variant", "resample"))
         file.put("shuffled_matching", np.array([each for each, _ in nulls]), ("replica", "variant", "draw"))
         file.put("shuffled_influence", np.array([each for _, each in nulls]), ("replica", "variant", "draw"))
         file.put("logit_difference", np.array(differences), ("replica", "candidate"))
@@ -88,8 +91,7 @@ def _candidates(job: Job, replica: int, device: torch.device) -> Iterator[tuple[
 
 def _record(job: Job, model: PreTrainedModel, prompts: PromptTensors) -> ModelRecord:
     lens = HookLens(model)
-    chosen = job.param("influence.batch_size")
-    batch_size = measured_batch_size(lens, prompts) if chosen == "auto" else chosen
+    batch_size = chosen_batch_size(job.param("influence.batch_size"), lens, prompts)
     replaced = replacement(lens, job.param("influence.ablation"), prompts, batch_size=64)
     return measured_record(lens, prompts, replaced, batch_size)
 

@@ -13,7 +13,7 @@ import yaml
 
 from distilled_circuits.artifacts import read_plain_json, write_json, write_text
 from distilled_circuits.comparison.alignment_summary import CLOSE, alignment_summary, noise_summary
-from distilled_circuits.comparison.battery import CANDIDATES
+from distilled_circuits.comparison.battery import CANDIDATES, EXPECTED, SAME_FUNCTION
 from distilled_circuits.comparison.battery_summary import battery_overview, battery_summary
 from distilled_circuits.comparison.circuit_summary import circuit_summary, edge_summary, stability_summary
 from distilled_circuits.comparison.mlp_summary import mlp_summary
@@ -85,6 +85,12 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "battery": {
             "rows": battery_overview([task.battery for task in result.tasks]),
             "candidates": CANDIDATES,
+            "same_function": SAME_FUNCTION,
+            "expected": [f"{high} above {low}" for high, low in EXPECTED],
+            "logit_difference": {
+                name: float(np.mean([task.battery["logit_difference"][:, place] for task in result.tasks]))
+                for place, name in enumerate(CANDIDATES)
+            },
             "prompts": job.param("battery.prompts"),
         },
         "distillation": {
@@ -142,7 +148,7 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
         "shift": {**shift, "answer": answer_in_words(shift["variants"])},
         "alignment": alignment_summary(task.alignment, task.sampling),
         "battery": battery_summary(task.battery),
-        "noise": noise_summary(task.noise) if task.noise else None,
+        "noise": {**noise_summary(task.noise), "prompts": job.param("noise.prompts")} if task.noise else None,
     }
 
 

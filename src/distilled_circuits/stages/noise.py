@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from distilled_circuits.artifacts import HDF5Writer, write_hdf5
-from distilled_circuits.circuits.batching import measured_batch_size
-from distilled_circuits.comparison.alignment import aligned
+from distilled_circuits.circuits.batching import chosen_batch_size
+from distilled_circuits.comparison.alignment import PARTS, aligned
 from distilled_circuits.comparison.noise import Reading, spreads, unit_noise
 from distilled_circuits.comparison.representations import ModelRecord, Summary, equal_weights
 from distilled_circuits.comparison.similarity import Similarities
@@ -23,8 +23,6 @@ from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.measured_records import measured_record
 from distilled_circuits.stages.stored_records import stored_record
 
-PARTS = ("score", "mean_similarity", "mean_agreement")
-
 
 def run(job: Job) -> None:
     """Redo the student's influence and similarity under each noise; the teacher stays as it is."""
@@ -35,8 +33,7 @@ def run(job: Job) -> None:
     # What replaces a component is that of the student without noise.
     replaced = replacement_of(job.input("activations"), "student", job.param("influence.ablation"), lens, everything)
     own_spreads = spreads(lens, prompts.ids)
-    chosen = job.param("influence.batch_size")
-    batch_size = measured_batch_size(lens, prompts) if chosen == "auto" else chosen
+    batch_size = chosen_batch_size(job.param("influence.batch_size"), lens, prompts)
     weights = equal_weights(len(prompts))
     directions = job.param("mlps.directions")
     teacher = Summary(
@@ -55,6 +52,8 @@ def run(job: Job) -> None:
         return np.stack(columns, -1)
 
     main, others = _reading(job.param("noise.reading")), [_reading(each) for each in job.param("noise.readings")]
+    for reading in (main, *others):
+        reading.places(lens.dimensions.layers)  # a layer that is not there is said before any work
     survey = job.param("noise.survey")
     levels, few = noise_levels(job.param("noise.levels")), noise_levels(survey)
     seeds = job.param("noise.seeds")

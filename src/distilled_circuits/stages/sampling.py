@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from distilled_circuits.artifacts import write_hdf5
-from distilled_circuits.comparison.alignment import aligned
-from distilled_circuits.comparison.representations import ModelRecord, Summary
-from distilled_circuits.comparison.similarity import Similarities, problem
+from distilled_circuits.comparison.alignment import PARTS, aligned, applies
+from distilled_circuits.comparison.representations import Summary
+from distilled_circuits.comparison.similarity import Similarities
 from distilled_circuits.comparison.variants import PRESETS, Variant, known_variants
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.stored_records import stored_record
 from distilled_circuits.statistics import bootstrap_weights, subset_weights
 
-PARTS = ("score", "mean_similarity", "mean_agreement")
 ROWS_AT_ONCE = 50
 """Weightings of the prompts in memory at a time: each needs all covariances."""
 
@@ -30,9 +29,9 @@ def run(job: Job) -> None:
     prompts = len(records[0].unablated)
     rng = np.random.default_rng(seed)
     resampled = bootstrap_weights(prompts, resamples, rng)
-    sizes = [size for size in job.param("alignment.sizes") if size <= prompts]
+    sizes = [size for size in sorted(job.param("alignment.sizes")) if size <= prompts]
     fewer = [subset_weights(prompts, size, subsets, rng) for size in sizes]
-    names = [name for name, variant in variants.items() if _possible(records, variant)]
+    names = [name for name, variant in variants.items() if applies(variant, *records)]
     presets = [name for name in names if name in PRESETS]
     total = resamples + subsets * len(sizes)
     with track(total, f"{job.name} resamples") as progress:
@@ -59,7 +58,3 @@ def _scores(found: Similarities, variants: Sequence[Variant]) -> np.ndarray:
     """Return score and its two parts (variant, part, row)."""
     results = [aligned(found, variant).score for variant in variants]
     return np.array([[getattr(result, part) for part in PARTS] for result in results])
-
-
-def _possible(records: Sequence[ModelRecord], variant: Variant) -> bool:
-    return not any(problem(part, getattr(variant, part), *records) for part in ("heads", "mlps"))
