@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from alignment import alignment_times
 from shapes import POSITIONS, SHAPES, as_loaded, bridge_loop, hook_loop, random_model, random_prompts
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -192,6 +193,9 @@ def main() -> None:
     side_by_side(options)
     scaling(options)
     memory()
+    say("Alignment scores from arrays")
+    for line in alignment_times(ROOT, seconds):
+        say(f"  {line}")
     waits()
 
 
