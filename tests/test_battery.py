@@ -186,7 +186,8 @@ def test_the_battery_is_summed_up_over_tasks_by_hand():
     assert dict(zip(EXPECTED, released["expected"], strict=True))["distilled", "untrained"] == 2
     assert printed["same_function"] == pytest.approx(0.1)
     assert printed["rank_agreement"] == 1
-    assert released["rank_agreement"] < 1
+    # Of six students the untrained one moves from the last place to the first in one case, and in another from second.
+    assert released["rank_agreement"] == pytest.approx(np.mean([1, 1 - 6 * 30 / 210, 1, 1 - 6 * 2 / 210]))
     assert printed["chance"] == {"matching": 0.25, "influence": 0.75}
 
 

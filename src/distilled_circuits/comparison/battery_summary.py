@@ -67,7 +67,7 @@ def battery_overview(batteries: Sequence[Mapping[str, Array]]) -> list[dict[str,
     # Each (case, candidate, variant, resample).
     parts = {part: np.concatenate([battery[part] for battery in batteries]) for part in PARTS}
     students = [place for place, each in enumerate(candidates) if each not in SAME_FUNCTION]
-    ranked = parts["score"][:, students, :, 0]
+    ranked = parts["score"][:, students][..., 0]
     rows = []
     for index, name in enumerate(names):
         cases = {part: values[:, :, index] for part, values in parts.items()}
