@@ -1,4 +1,5 @@
-# The models of a pair, and those that the battery compares a teacher with.
+# The models of a pair, and those that the battery compares a teacher with. The pair comes first: it takes all threads, so
+# begun beside another job it would leave a core idle until that job ends.
 rule teacher:
     input:
         deps("teacher"),
@@ -10,6 +11,7 @@ rule teacher:
     benchmark:
         benchmark_of("teacher")
     threads: threads_of("teacher")
+    priority: 3
     resources:
         gpu=gpu_of("teacher"),
     message:
@@ -29,6 +31,7 @@ rule student:
     benchmark:
         benchmark_of("student")
     threads: threads_of("student")
+    priority: 3
     resources:
         gpu=gpu_of("student"),
     message:
