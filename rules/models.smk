@@ -1,5 +1,5 @@
 # The models of a pair, and those that the battery compares a teacher with. The pair comes first: it takes all threads, so
-# begun beside another job it would leave a core idle until that job ends.
+# begun beside another job it would leave a core idle until that job ends. The others take long, and come early too.
 rule teacher:
     input:
         deps("teacher"),
@@ -51,6 +51,7 @@ rule replica:
     benchmark:
         benchmark_of("replica")
     threads: threads_of("replica")
+    priority: 1
     resources:
         gpu=gpu_of("replica"),
     message:
@@ -70,6 +71,7 @@ rule rivals:
     benchmark:
         benchmark_of("rivals")
     threads: threads_of("rivals")
+    priority: 1
     resources:
         gpu=gpu_of("rivals"),
     message:

@@ -172,6 +172,11 @@ def test_folders_stand_for_all_outputs_below_them(graph):
     assert not any("report" in path for path in made)
     assert graph.made("data/lexicon") == []
     assert graph.made("results/pairs/${item.pair}/ioi/prompts.json") == ["results/pairs/{pair}/ioi/prompts.json"]
+    models = ["results/pairs/{pair}/replicas/1/teacher", "results/pairs/{pair}/replicas/1/student"]
+    assert graph.made("results/pairs/${item.pair}/replicas") == models
+    for stage in graph.stages.values():
+        for path in stage.inputs:
+            assert graph.made(path) or not path.startswith("results/"), f"nobody makes {path}, which {stage.name} reads"
 
 
 def test_a_key_changes_with_parameters_and_code_of_its_stage_alone(graph):

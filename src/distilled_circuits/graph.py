@@ -107,7 +107,8 @@ class Graph:
         pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
         if any(re.fullmatch(pattern, out) for out in outputs):
             return [path]
-        return [out for out in outputs if out.startswith(f"{path}/")]
+        below = (re.fullmatch(f"{pattern}(/.+)", out) for out in outputs)
+        return list(dict.fromkeys(path + found.group(1) for found in below if found))
 
     def abandoned(self, lock: str) -> list[str]:
         """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
