@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distilled_circuits.comparison.alignment import PARTS
-from distilled_circuits.comparison.curves import fits, largest_rise, plateau
+from distilled_circuits.comparison.curves import fits, largest_rise, plateau, spread_over_seeds
 from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.statistics import recentred_interval
 
@@ -108,13 +108,12 @@ def _curves(noise: Mapping[str, Array], part: str) -> list[dict[str, Any]]:
 def _curve(level: Array, score: Array) -> dict[str, Any]:
     """Return one curve (level, seed): mean and standard deviation, plateau, fits, rises."""
     mean = score.mean(1)
-    spread = score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(mean))
     end = plateau(level, score)
     slope = end["change"] / (level[-1] - end["from"])
     near = PAPERS_PLATEAU[0] <= end["value"] <= PAPERS_PLATEAU[1] and abs(slope) < FLAT
     return {
         "score": mean.tolist(),
-        "standard_deviation": spread.tolist(),
+        "standard_deviation": spread_over_seeds(score).tolist(),
         "unnoised": float(mean[0]),
         "plateau": end,
         "fits": fits(level, mean),

@@ -57,7 +57,7 @@ def fits(level: Array, score: Array) -> list[dict[str, Any]]:
     of AIC say which form is closer, not how surely. A form that does not converge is left out.
     """
     found = []
-    first, last, reach = float(score[0]), float(score[-1]), float(level[-1]) or 1.0
+    first, last, reach = float(score[0]), float(score[-1]), float(level[-1])
     for name, form in FORMS.items():
         start = form.start(first, last, reach)
         if len(level) <= len(start) + 1:
@@ -106,13 +106,18 @@ def plateau(level: Array, score: Array) -> dict[str, Any]:
     }
 
 
+def spread_over_seeds(score: Array) -> Array:
+    """Return the standard deviation (level,) of scores (level, seed): the error bars; zero for a single seed."""
+    return score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(score))
+
+
 def largest_rise(score: Array) -> dict[str, float | bool]:
     """Return how far the mean over seeds rises above an earlier level at most, and whether error bars explain it.
 
     From scores (level, seed). A rise is explained when it is below the two standard deviations over seeds together.
     """
     mean = score.mean(1)
-    spread = score.std(1, ddof=1) if score.shape[1] > 1 else np.zeros(len(mean))
+    spread = spread_over_seeds(score)
     lowest = np.array([int(mean[: index + 1].argmin()) for index in range(len(mean))])
     rise = mean - mean[lowest]
     return {

@@ -77,46 +77,38 @@ def noise_curve(level: Sequence[float], curves: Mapping[str, Mapping[str, Any]],
     axis.set_ylim(0, 1.02)
     axis.set_xlabel("standard deviation of the noise on the student's activations")
     axis.set_ylabel("alignment")
-    _legend_above(axis, len(curves))
+    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(curves), frameon=False)
     return figure
 
 
 def survey_curves(curves: Sequence[Mapping[str, Any]], presets: Sequence[str]) -> Figure:
     """Draw the score against the noise for every reading, a panel for each named score."""
     figure = new_figure(9.5, 3.6)
-    panels = figure.subplots(1, len(presets), sharey=True)
+    panels = _panels(figure, presets, "noise", sharey=True)
     colours = [*CYCLE, "#7fa7c4", "#e0a18c", "#a9c8a3"]
-    for axis, preset in zip(panels, presets, strict=True):
+    for preset, axis in panels.items():
         for colour, curve in zip(colours, curves, strict=False):
             axis.plot(
                 curve["level"], curve["presets"][preset]["score"], color=colour, marker=".", linewidth=1,
                 label=curve["reading"],
             )  # fmt: skip
-        axis.set_title(preset, fontsize=9)
-        axis.set_xlabel("noise")
         axis.set_ylim(0, 1.02)
-    panels[0].set_ylabel("alignment")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=3, frameon=False
-    )
+    _legend_below(figure, panels[presets[0]], columns=3)
     return figure
 
 
 def size_curves(by_task: Mapping[str, Mapping[str, Any]], presets: Sequence[str]) -> Figure:
     """Draw scores on fewer prompts, mean and range of the choices, a panel for each named score and a line a task."""
     figure = new_figure(9.5, 3)
-    panels = figure.subplots(1, len(presets))
-    for axis, preset in zip(panels, presets, strict=True):
+    panels = _panels(figure, presets, "prompts")
+    for preset, axis in panels.items():
         for colour, (task, found) in zip(CYCLE, by_task.items(), strict=False):
             curve = found["presets"][preset]
             axis.plot(found["sizes"], curve["mean"], color=colour, marker=".", linewidth=1, label=task)
             axis.fill_between(found["sizes"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
         axis.set_xscale("log", base=2)
         axis.set_xticks(found["sizes"], [str(size) for size in found["sizes"]])
-        axis.set_title(preset, fontsize=9)
-        axis.set_xlabel("prompts")
-    panels[0].set_ylabel("alignment")
-    panels[0].legend(fontsize=7, frameon=False)
+    panels[presets[0]].legend(fontsize=7, frameon=False)
     return figure
 
 
@@ -124,38 +116,47 @@ def battery_dots(rows: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Draw the scores of all candidates by named variant: a dot for each task and teacher, a panel for each variant."""
     candidates = list(next(iter(rows.values())))
     figure = new_figure(9.5, 0.6 + 0.3 * len(candidates))
-    panels = figure.subplots(1, len(rows), sharey=True)
-    for axis, (variant, found) in zip(panels, rows.items(), strict=True):
+    panels = _panels(figure, list(rows), "alignment", ylabel="", sharey=True)
+    for variant, axis in panels.items():
         for place, candidate in enumerate(candidates):
-            values = found[candidate]
+            values = rows[variant][candidate]
             axis.plot(values, [place] * len(values), "o", color=CYCLE[0], markersize=4, alpha=0.6)
             if values:
                 axis.plot([np.mean(values)], [place], "|", color="black", markersize=11)
         axis.set_xlim(-0.02, 1.04)
-        axis.set_title(variant, fontsize=9)
-        axis.set_xlabel("alignment")
         axis.grid(axis="y", linewidth=0.4)
-    panels[0].set_yticks(range(len(candidates)), candidates)
-    panels[0].invert_yaxis()
+    first = next(iter(panels.values()))
+    first.set_yticks(range(len(candidates)), candidates)
+    first.invert_yaxis()
     return figure
 
 
 def gap_scatter(points: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> Figure:
     """Draw alignment against the teacher's logit difference less the student's: a panel a variant, a colour each."""
     figure = new_figure(9.5, 3.2)
-    panels = figure.subplots(1, len(points), sharex=True)
-    for axis, (variant, students) in zip(panels, points.items(), strict=True):
-        for colour, (name, pairs) in zip(CYCLE, students.items(), strict=False):
-            axis.plot(*zip(*pairs, strict=True), "o", color=colour, markersize=4, label=name) if pairs else None
-        axis.set_title(variant, fontsize=9)
-        axis.set_xlabel("performance gap, logits")
+    panels = _panels(figure, list(points), "performance gap, logits", sharex=True)
+    for variant, axis in panels.items():
+        for colour, (name, pairs) in zip(CYCLE, points[variant].items(), strict=False):
+            if pairs:
+                axis.plot(*zip(*pairs, strict=True), "o", color=colour, markersize=4, label=name)
         axis.set_ylim(0, 1.02)
-    panels[0].set_ylabel("alignment")
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=6, frameon=False
-    )
+    _legend_below(figure, next(iter(panels.values())), columns=6)
     return figure
 
 
-def _legend_above(axis: Axes, columns: int) -> None:
-    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False)
+def _panels(
+    figure: Figure, titles: Sequence[str], xlabel: str, ylabel: str = "alignment", **shared: bool
+) -> dict[str, Axes]:
+    """Return panels side by side by title; the first one names the upward axis of all."""
+    panels = dict(zip(titles, figure.subplots(1, len(titles), **shared), strict=True))
+    for title, axis in panels.items():
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(xlabel)
+    panels[titles[0]].set_ylabel(ylabel)
+    return panels
+
+
+def _legend_below(figure: Figure, axis: Axes, columns: int) -> None:
+    """Write one legend for all panels, from what is drawn in one of them."""
+    entries = axis.get_legend_handles_labels()
+    figure.legend(*entries, fontsize=7, loc="outside lower center", ncols=columns, frameon=False)
