@@ -1,4 +1,83 @@
-# Circuit Distillation (arXiv 2509.25002): pairing heads and training on their activations.
+# Circuit Distillation (arXiv 2509.25002): a family of models, their circuits, and students trained on their teacher's.
+# The models take long and all threads, so they come first; what needs them runs beside the first paper's stages.
+rule questions:
+    input:
+        deps("questions"),
+        key("questions"),
+    output:
+        outs("questions"),
+    log:
+        log_of("questions"),
+    benchmark:
+        benchmark_of("questions")
+    threads: threads_of("questions")
+    priority: 4
+    message:
+        message_of("questions")
+    shell:
+        repro("questions")
+
+
+rule pretraining:
+    input:
+        deps("pretraining"),
+        key("pretraining"),
+    output:
+        outs("pretraining"),
+    log:
+        log_of("pretraining"),
+    benchmark:
+        benchmark_of("pretraining")
+    threads: threads_of("pretraining")
+    priority: 4
+    resources:
+        gpu=gpu_of("pretraining"),
+    message:
+        message_of("pretraining")
+    shell:
+        repro("pretraining")
+
+
+rule tuning:
+    input:
+        deps("tuning"),
+        key("tuning"),
+    output:
+        outs("tuning"),
+    log:
+        log_of("tuning"),
+    benchmark:
+        benchmark_of("tuning")
+    threads: threads_of("tuning")
+    priority: 4
+    resources:
+        gpu=gpu_of("tuning"),
+    message:
+        message_of("tuning")
+    shell:
+        repro("tuning")
+
+
+rule bases:
+    input:
+        deps("bases"),
+        key("bases"),
+    output:
+        outs("bases"),
+    log:
+        log_of("bases"),
+    benchmark:
+        benchmark_of("bases")
+    threads: threads_of("bases")
+    priority: 4
+    resources:
+        gpu=gpu_of("bases"),
+    message:
+        message_of("bases")
+    shell:
+        repro("bases")
+
+
 rule mapping:
     input:
         deps("mapping"),
@@ -35,3 +114,39 @@ rule distillation:
         message_of("distillation")
     shell:
         repro("distillation")
+
+
+rule sweeps:
+    input:
+        deps("sweeps"),
+        key("sweeps"),
+    output:
+        outs("sweeps"),
+    log:
+        log_of("sweeps"),
+    benchmark:
+        benchmark_of("sweeps")
+    threads: threads_of("sweeps")
+    resources:
+        gpu=gpu_of("sweeps"),
+    message:
+        message_of("sweeps")
+    shell:
+        repro("sweeps")
+
+
+rule verdicts:
+    input:
+        deps("verdicts"),
+        key("verdicts"),
+    output:
+        outs("verdicts"),
+    log:
+        log_of("verdicts"),
+    benchmark:
+        benchmark_of("verdicts")
+    threads: threads_of("verdicts")
+    message:
+        message_of("verdicts")
+    shell:
+        repro("verdicts")

@@ -21,7 +21,6 @@ SMOKE: dict[str, Any] = {
     },
     "models.mini.student": {
         "layers": [0, 2], "steps": 60, "batch_size": 16, "warmup": 5, "learning_rate": 0.005, "evaluate_every": 20,
-        "base_accuracy": 0.0,
     },
     "prompts": {"number": 16},
     "circuit": {"thresholds": [0.1, 0.2], "random_draws": 2, "curve_points": 4},
@@ -41,8 +40,21 @@ SMOKE: dict[str, Any] = {
     "battery": {
         "mismatched": {"layers": 2, "heads": 4, "key_value_heads": 2}, "prompts": 8, "resamples": 10, "draws": 10,
     },
-    "distillation": {"task": "numerals", "runs": ["ce_circuit", "ce_random", "ce_aligned"], "seeds": [0]},
-    "distillation.training": {"training_prompts": 32, "test_prompts": 16, "steps": 6, "batch_size": 16, "log_every": 2},
+    "family.teacher": {
+        "layers": 3, "heads": 4, "width": 32, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20,
+    },
+    "family.tuning.entity_tracking": {"steps": 4},
+    "family.tuning.theory_of_mind": {"steps": 4},
+    "family.students.small": {
+        "layers": 2, "heads": 3, "width": 24, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20, "level": 0.0,
+    },
+    "distillation": {"tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": [0], "resamples": 50},
+    "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24},
+    "distillation.circuits": {"random_draws": 2},
+    "distillation.training": {"prompts": 32, "steps": 4, "batch_size": 16, "warmup": 2, "log_every": 2},
+    "distillation.sweep": {
+        "learning_rates": [0.001], "weights": [1.0], "weighted": ["ce_random"], "sizes": [16], "sized": ["ce_circuit"],
+    },
     "comparison": {"resamples": 50},
 }  # fmt: skip
 """What the smoke configuration changes in params.yaml: the whole graph in about a minute."""

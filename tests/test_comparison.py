@@ -17,7 +17,6 @@ from distilled_circuits.comparison.mlps import (
     token_cosine,
 )
 from distilled_circuits.comparison.noise import NOISED_SITES, Reading, added, spreads, unit_noise
-from distilled_circuits.comparison.summary import contrasts, distillation_summary
 from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.hooks import HookLens
@@ -134,28 +133,3 @@ def test_noise_levels_are_the_papers():
     levels = noise_levels(NoiseLevels(stop=2.0, step=0.05))
     assert len(levels) == 41
     assert levels[-1] == pytest.approx(2.0)
-
-
-def test_contrasts_test_each_seed_on_its_own():
-    """Only discordant prompts count, and seeds are never pooled."""
-
-    def answers(condition, seed, correct):
-        return {
-            "condition": condition,
-            "seed": seed,
-            "pairs": [],
-            "pairs_of_impact_own": 0,
-            "log": [{"debiased_cka": None}],
-            "after": {"full": correct, "circuit": correct},
-        }
-
-    runs = [
-        answers("a", 0, [1] * 8 + [0] * 2),
-        answers("a", 1, [1] * 5 + [0] * 5),
-        answers("b", 0, [0] * 6 + [1] * 2 + [0] * 2),
-        answers("b", 1, [1] * 5 + [0] * 5),
-    ]
-    (row,) = contrasts(runs, [("a", "b"), ("a", "missing")])
-    assert [(t["only_first"], t["only_second"], t["p"]) for t in row["tests"]] == [(6, 0, 0.03125), (0, 0, 1.0)]
-    assert row["difference"] == pytest.approx(0.3)
-    assert distillation_summary(runs)[0]["accuracy"] == {"value": 0.65, "range": [0.5, 0.8]}

@@ -25,6 +25,7 @@ TIERS = (
         "params",
         "param_types",
         "param_models",
+        "param_distillation",
         "param_analysis",
         "param_errors",
         "graph",
@@ -112,6 +113,10 @@ def test_every_stage_has_a_rule_and_a_module(graph):
         "collect",
         "role_pictures",
         "alignment_pictures",
+        "distillation_pictures",
+        "stored_questions",
+        "student_training",
+        "student_answers",
     }
     assert {path.stem for path in (PACKAGE / "stages").glob("*.py")} - {"__init__"} - plumbing == set(graph.stages)
 
@@ -149,7 +154,7 @@ def test_only_artifacts_opens_hdf5():
     assert users == {"artifacts.py"}
 
 
-@pytest.mark.parametrize("stage", ["alignment", "sampling", "comparison", "report"])
+@pytest.mark.parametrize("stage", ["alignment", "sampling", "verdicts", "comparison", "report"])
 def test_stages_on_stored_arrays_do_not_import_torch(stage):
     """Figures, tables and scores start without the seconds that torch takes."""
     for module in closure(PACKAGE / f"stages/{stage}.py"):

@@ -28,8 +28,9 @@ from distilled_circuits.param_analysis import (
     Stability,
     Threads,
 )
+from distilled_circuits.param_distillation import Condition, Distillation, Family
 from distilled_circuits.param_errors import explain, place_of
-from distilled_circuits.param_models import Condition, Distillation, Pair
+from distilled_circuits.param_models import Pair
 from distilled_circuits.param_types import Distinct, Section, TaskName
 
 
@@ -56,6 +57,7 @@ class Params(Section):
     alignment: Alignment
     noise: Noise
     battery: Battery
+    family: Family
     distillation: Distillation
     conditions: dict[str, Condition]
     comparison: Comparison
@@ -65,13 +67,16 @@ class Params(Section):
         for key, names, known in (
             ("pairs", self.pairs, list(self.models)),
             ("noise.tasks", self.noise.tasks, self.tasks),
-            ("distillation.task", [self.distillation.task], self.tasks),
+            ("distillation.students", self.distillation.students, list(self.family.students)),
+            ("distillation.tasks", self.distillation.tasks, list(self.family.tuning)),
             ("distillation.runs", self.distillation.runs, list(self.conditions)),
+            ("distillation.sweep.weighted", self.distillation.sweep.weighted, list(self.conditions)),
+            ("distillation.sweep.sized", self.distillation.sweep.sized, list(self.conditions)),
         ):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
-        for name in (*self.models, *self.conditions):
+        for name in (*self.models, *self.family.students, *self.conditions):
             if not name.isidentifier():
                 raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
         return self

@@ -1,12 +1,13 @@
-"""Intervals and tests that every comparison shares: the bootstrap, Student's t, and McNemar's exact test."""
+"""Intervals and tests that every comparison shares: the bootstrap, Student's t, McNemar's exact test, and Holm's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, t
+from scipy.stats import binom, binomtest, t
 
 Array = NDArray[np.floating]
 
@@ -84,3 +85,54 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p of McNemar's test from the two counts of discordant pairs; 1 when there are none."""
     discordant = only_first + only_second
     return 1.0 if discordant == 0 else float(binomtest(only_first, discordant, 0.5).pvalue)
+
+
+def least_mcnemar_difference(prompts: int, discordant: int, alpha: float = 0.05) -> float | None:
+    """Return the smallest difference of two accuracies on the same prompts whose exact McNemar p is below `alpha`.
+
+    `discordant` of the prompts are answered by one model only; None when they are too few for any difference.
+    """
+    rarer = np.arange(discordant // 2 + 1)
+    (significant,) = np.nonzero(2 * binom.cdf(rarer, discordant, 0.5) < alpha)
+    return float((discordant - 2 * significant[-1]) / prompts) if len(significant) else None
+
+
+def two_level_bootstrap(differences: Array, resamples: int, rng: np.random.Generator) -> Array:
+    """Return the mean (resample,) of paired differences (seed, prompt), seeds and prompts drawn with repetition.
+
+    All seeds of one resample answer the same drawn prompts, because they share one test set: a prompt that is hard is
+    hard for every seed. Prompts drawn for each seed anew would pass for seeds x prompts independent ones, and the
+    interval would be too narrow. Sums of whole numbers are exact, so that no difference is exactly zero.
+    """
+    seeds, prompts = differences.shape
+    rows = max(1, 2**21 // prompts)  # a few tens of MB at a time
+    sums = []
+    for start in range(0, resamples, rows):
+        number = min(rows, resamples - start)
+        drawn_seeds = _drawn_counts(seeds, number, rng)
+        sums.append((drawn_seeds * (_drawn_counts(prompts, number, rng) @ differences.T)).sum(1))
+    return np.concatenate(sums) / (seeds * prompts)
+
+
+def _drawn_counts(number: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return how often each of `number` things is drawn with repetition, (resample, thing)."""
+    drawn = rng.integers(number, size=(resamples, number)) + number * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=number * resamples).reshape(resamples, number)
+
+
+def bootstrap_p(samples: Array) -> float:
+    """Return the two-sided p of a mean against zero: twice the share of resamples on the rarer side, at most 1.
+
+    A resample at zero is on both sides, and the observed one counts as one more: p is never below 2 / (1 + resamples).
+    """
+    rarer = min((samples <= 0).sum(), (samples >= 0).sum())
+    return float(min(1.0, 2 * (1 + rarer) / (1 + len(samples))))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return the p values of one family adjusted by Holm's step-down method, in their order."""
+    order = np.argsort(p, kind="stable")
+    scaled = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted.tolist()

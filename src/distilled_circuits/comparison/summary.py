@@ -14,7 +14,7 @@ from distilled_circuits.comparison.scores import (
     resampled_prompts,
     retained_percent,
 )
-from distilled_circuits.statistics import bootstrap_weights, exact_mcnemar, mean_interval, percentile_interval
+from distilled_circuits.statistics import bootstrap_weights, mean_interval, percentile_interval
 
 Array = NDArray[np.floating]
 
@@ -80,62 +80,3 @@ def robustness_summary(
 def _with_two_intervals(value: float, samples: tuple[Array, ...]) -> dict[str, Any]:
     components, prompts = (list(percentile_interval(part)) for part in samples)
     return {"value": value, "interval95": components, "interval95_prompts": prompts}
-
-
-def distillation_summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each condition its accuracies over seeds (mean, range), faithfulness, and CKA at start and end."""
-    rows = []
-    for condition in dict.fromkeys(run["condition"] for run in runs):
-        own = [run for run in runs if run["condition"] == condition]
-        full = np.array([np.mean(run["after"]["full"]) for run in own])
-        circuit = np.array([np.mean(run["after"]["circuit"]) for run in own])
-        rows.append(
-            {
-                "condition": condition,
-                "seeds": [run["seed"] for run in own],
-                "accuracy": {"value": float(full.mean()), "range": [float(full.min()), float(full.max())]},
-                "circuit_accuracy": {
-                    "value": float(circuit.mean()),
-                    "range": [float(circuit.min()), float(circuit.max())],
-                },
-                "faithfulness": float(circuit.mean() / full.mean()) if full.mean() > 0 else None,
-                "debiased_cka": [_mean_cka(own, 0), _mean_cka(own, -1)],
-                "pairs": len(own[0]["pairs"]),
-                "pairs_of_impact_own": [run["pairs_of_impact_own"] for run in own],
-            }
-        )
-    return rows
-
-
-def contrasts(runs: list[dict[str, Any]], compared: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return differences of accuracy between conditions: the mean over seeds, and McNemar's exact test for each seed.
-
-    Seeds answer the same prompts, so they are never pooled into one test.
-    """
-    by_name = {(run["condition"], run["seed"]): np.array(run["after"]["full"]) for run in runs}
-    seeds = sorted({run["seed"] for run in runs})
-    rows = []
-    for first, second in compared:
-        if (first, seeds[0]) not in by_name or (second, seeds[0]) not in by_name:
-            continue
-        tests = []
-        for seed in seeds:
-            a, b = by_name[first, seed], by_name[second, seed]
-            only_first, only_second = int((a > b).sum()), int((b > a).sum())
-            tests.append(
-                {
-                    "seed": seed,
-                    "only_first": only_first,
-                    "only_second": only_second,
-                    "prompts": len(a),
-                    "p": exact_mcnemar(only_first, only_second),
-                }
-            )
-        difference = np.mean([(test["only_first"] - test["only_second"]) / test["prompts"] for test in tests])
-        rows.append({"first": first, "second": second, "difference": float(difference), "tests": tests})
-    return rows
-
-
-def _mean_cka(runs: list[dict[str, Any]], entry: int) -> float | None:
-    values = [run["log"][entry]["debiased_cka"] for run in runs]
-    return None if values[0] is None else float(np.mean(values))

@@ -1,151 +1,129 @@
-"""Training a student on the task and on its teacher's circuit (CD equation 7), all of it or only its circuit heads."""
+"""Training a student for an objective, all of it or only its circuit heads, with a log of every step."""
 
 from __future__ import annotations
 
 import math
-import operator
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy
 
-from distilled_circuits.distillation.cka import biased_cka, debiased_cka
-from distilled_circuits.distillation.mapping import Mapping
+from distilled_circuits.distillation.losses import projection_maps
+from distilled_circuits.distillation.objective import AlignedPairs, Answers, Objective, batch_losses
+from distilled_circuits.distillation.trainable import KeyValues, trainable
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Losses and schedule: `cka_weight` is the paper's λ, here on the mean over pairs and not on their sum."""
+class Schedule:
+    """How long and how fast: AdamW without weight decay, linear warm-up, then a constant rate.
 
-    cross_entropy_weight: float
-    cka_weight: float
+    `batch_size` is also the number of rows of each CKA. Gradients are clipped to the norm `clip`, None: not at all.
+    """
+
     steps: int
     batch_size: int
     learning_rate: float
     warmup: int
+    clip: float | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step's losses; `cka` is the biased CKA of the loss, mean over pairs, and NaN without pairs."""
+    """One step before its update. Means over pairs are NaN without pairs, and `alignment` without an alignment loss.
+
+    `cross_entropy` is always that of the teacher's labels, whatever the objective, so that curves compare (CD Fig. 5).
+    `cka` and `debiased_cka` are those of z over the batch; `skipped` counts pairs with a constant side (see losses).
+    """
 
     step: int
+    loss: float
     cross_entropy: float
+    alignment: float
     cka: float
     debiased_cka: float
+    skipped: int
 
 
 def train_on_circuit(
     student: HookLens,
     ids: torch.Tensor,
-    labels: torch.Tensor,
-    teacher_z: dict[Component, torch.Tensor],
-    mapping: Mapping,
+    answers: Answers,
+    pairs: AlignedPairs,
+    objective: Objective,
+    schedule: Schedule,
     trained_heads: Collection[Component] | None,
-    recipe: Recipe,
     seed: int,
     label: str,
+    kv: KeyValues = "any",
     advance: Callable[[], None] = lambda: None,
 ) -> list[Step]:
-    """Train a student in place on prompts (prompt, pos) with hard labels (prompt,) and return each step's losses.
+    """Train a student in place on prompts (prompt, pos) and return each step's losses.
 
-    `teacher_z` has the teacher heads' z at the last position, (prompt, d_head): fixed targets. `trained_heads` limits
-    training to those heads' slices of W_Q, W_K, W_V and W_O; None trains everything. Every batch draws prompts without
-    repetition until all have been seen. Raises UserError at a loss that is no number.
+    Training is limited to the slices of `trained_heads` (see trainable); None trains everything. Every batch draws
+    prompts without repetition until fewer than a batch are left, which are dropped. The seed orders the prompts and
+    draws the projection's maps. Raises UserError for batches that cannot be filled, for an objective that trains
+    nothing, and at a loss that is no number.
     """
-    parameters = list(student.model.parameters())
-    with _trainable(student, trained_heads):
+    _check(objective, schedule, pairs, len(ids), label)
+    maps = _projection(objective, student, pairs, seed)
+    with trainable(student, trained_heads, kv):
+        chosen = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
+        chosen += [] if maps is None else [maps]
         # No weight decay: it would move the frozen slices of a matrix whose gradient is masked.
-        chosen = [p for p in parameters if p.requires_grad]
-        optimiser = torch.optim.AdamW(chosen, lr=recipe.learning_rate, weight_decay=0.0)
-        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / recipe.warmup))
+        optimiser = torch.optim.AdamW(chosen, lr=schedule.learning_rate, weight_decay=0.0)
+        rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / max(1, schedule.warmup)))
         log = []
-        for step, rows in enumerate(_batches(len(ids), recipe.batch_size, recipe.steps, random.Random(seed)), 1):
-            entropy, aligned = _losses(student, ids[rows], labels[rows], teacher_z, rows, mapping)
-            loss = recipe.cross_entropy_weight * entropy
-            if mapping.pairs:
-                loss = loss + recipe.cka_weight * (1 - aligned[0])
-            if not math.isfinite(loss.item()):
-                raise UserError(f"{label}: the loss is {loss.item()} at step {step}: lower distillation.learning_rate")
+        for step, rows in enumerate(_batches(len(ids), schedule, random.Random(seed)), 1):
+            losses = batch_losses(student, ids, answers, pairs, objective, maps, rows.to(ids.device))
+            log.append(Step(step, *(value.item() for value in losses)))
+            _check_finite(log[-1], f"{label}, seed {seed}")
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            losses.loss.backward()
+            if schedule.clip is not None:
+                torch.nn.utils.clip_grad_norm_(chosen, schedule.clip)
             optimiser.step()
             rate.step()
-            log.append(Step(step, entropy.item(), *(value.item() for value in aligned)))
             advance()
     return log
 
 
-def _losses(
-    student: HookLens,
-    ids: torch.Tensor,
-    labels: torch.Tensor,
-    teacher_z: dict[Component, torch.Tensor],
-    rows: torch.Tensor,
-    mapping: Mapping,
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Return the cross entropy at the last position, and biased and debiased CKA, means over pairs."""
-    layers = sorted({own.layer for own, _ in mapping.pairs})
-    logits, cache = student.cache(ids, [("z", layer) for layer in layers])
-    entropy = cross_entropy(logits, labels)
-    if not mapping.pairs:
-        return entropy, (torch.tensor(math.nan), torch.tensor(math.nan))
-    own = torch.stack([cache["z", head.layer][:, -1, head.head] for head, _ in mapping.pairs])
-    other = torch.stack([teacher_z[head][rows] for _, head in mapping.pairs])
-    return entropy, (biased_cka(own, other).mean(), debiased_cka(own.detach(), other).mean())
+def _check(objective: Objective, schedule: Schedule, pairs: AlignedPairs, prompts: int, label: str) -> None:
+    if not 4 <= schedule.batch_size <= prompts:
+        raise UserError(
+            f"{label}: batches of {schedule.batch_size} prompts, of {prompts} to train on: "
+            "the batch size must lie between 4 and the number of prompts"
+        )
+    if objective.cross_entropy == 0 and (objective.alignment == "none" or objective.weight == 0):
+        raise UserError(f"{label}: neither cross entropy nor alignment has a weight: nothing would be trained")
+    if objective.alignment != "none" and not pairs.students:
+        raise UserError(f"{label}: alignment by {objective.alignment} needs pairs of heads: give it a mapping")
 
 
-def _batches(number: int, size: int, steps: int, rng: random.Random) -> Iterator[torch.Tensor]:
-    """Yield `steps` batches of row numbers; every pass over the prompts is shuffled anew, its remainder dropped."""
+def _check_finite(step: Step, run: str) -> None:
+    if not math.isfinite(step.loss):
+        raise UserError(
+            f"{run}: the loss is {step.loss} at step {step.step}: lower its learning rate or its alignment weight"
+        )
+
+
+def _projection(objective: Objective, student: HookLens, pairs: AlignedPairs, seed: int) -> torch.Tensor | None:
+    if objective.alignment != "projection":
+        return None
+    sizes = student.dimensions
+    own = sizes.d_head if objective.site == "z" else sizes.d_model
+    maps = projection_maps(len(pairs.students), own, pairs.targets[objective.site].shape[-1], seed)
+    return maps.to(student.device).requires_grad_(requires_grad=True)
+
+
+def _batches(number: int, schedule: Schedule, rng: random.Random) -> Iterator[torch.Tensor]:
+    """Yield batches of row numbers; every pass over the prompts is shuffled anew, its remainder dropped."""
     order: list[int] = []
-    for _ in range(steps):
-        if len(order) < size:
+    for _ in range(schedule.steps):
+        if len(order) < schedule.batch_size:
             order = rng.sample(range(number), number)
-        yield torch.tensor(order[:size])
-        order = order[size:]
-
-
-@contextmanager
-def _trainable(lens: HookLens, heads: Collection[Component] | None) -> Iterator[None]:
-    """Let gradients reach all weights, or only the slices of some heads; freeze everything again afterwards."""
-    lens.model.requires_grad_(heads is None)
-    hooks = []
-    for parameter, mask in [] if heads is None else head_masks(lens, heads):
-        parameter.requires_grad_(requires_grad=True)
-        hooks.append(parameter.register_hook(lambda gradient, mask=mask: gradient * mask))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-        lens.model.requires_grad_(requires_grad=False)
-
-
-def head_masks(lens: HookLens, heads: Collection[Component]) -> Sequence[tuple[torch.nn.Parameter, torch.Tensor]]:
-    """Return each parameter that the heads own a part of, with ones where it is theirs.
-
-    Theirs are the columns of W_Q, W_K, W_V with their biases, and the rows of W_O. Only GPT-2's fused projection is
-    known so far; other architectures raise UserError.
-    """
-    if not lens.architecture.fused_qkv:
-        raise UserError(f"circuit distillation of {lens.architecture.model_type} models is not supported: use GPT-2's")
-    d_head = lens.dimensions.d_head
-    masks = []
-    for layer in sorted({head.layer for head in heads}):
-        own = torch.zeros(lens.dimensions.heads, d_head, device=lens.device)
-        own[[head.head for head in heads if head.layer == layer]] = 1
-        own = own.flatten()
-        fused = operator.attrgetter(lens.architecture.fused_qkv)(lens.blocks[layer])
-        output = operator.attrgetter(lens.architecture.taps["z"].path)(lens.blocks[layer])
-        masks += [
-            (fused.weight, own.repeat(3).expand_as(fused.weight)),
-            (fused.bias, own.repeat(3)),
-            (output.weight, own[:, None].expand_as(output.weight)),
-        ]
-    return masks
+        yield torch.tensor(order[: schedule.batch_size])
+        order = order[schedule.batch_size :]

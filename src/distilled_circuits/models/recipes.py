@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,6 @@ def distil(
     seed: int,
     data: Data,
     label: str,
-    after_evaluation: Callable[[Evaluation], None] = lambda _: None,
 ) -> list[Evaluation]:
     """Train a student in place by a student's recipe (a `models.*.student` section); `seed` orders the text."""
     return train(
@@ -53,7 +52,6 @@ def distil(
         _schedule(recipe),
         evaluation_questions(data.lexicon, data.tokenizer, data.device),
         label,
-        after_evaluation,
     )
 
 

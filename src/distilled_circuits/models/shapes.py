@@ -11,11 +11,19 @@ from distilled_circuits.errors import UserError
 MAXIMUM_POSITIONS = 64
 
 
-def new_gpt2(vocabulary: int, layers: int, heads: int, width: int, initial_scale: float, end: int) -> GPT2LMHeadModel:
+def new_gpt2(
+    vocabulary: int,
+    layers: int,
+    heads: int,
+    width: int,
+    initial_scale: float,
+    end: int,
+    positions: int = MAXIMUM_POSITIONS,
+) -> GPT2LMHeadModel:
     """Return a GPT-2 with random weights and no dropout; seed torch before calling."""
     config = GPT2Config(
         vocab_size=vocabulary,
-        n_positions=MAXIMUM_POSITIONS,
+        n_positions=positions,
         n_embd=width,
         n_layer=layers,
         n_head=heads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
@@ -84,17 +85,17 @@ def student_loss(
 
 def train(
     model: PreTrainedModel,
-    loss_of: Callable[[Batch], torch.Tensor],
-    batches: Iterator[Batch],
+    loss_of: Callable[[Any], torch.Tensor],
+    batches: Iterator[Any],
     schedule: Schedule,
     questions: Sequence[Questions],
     label: str,
-    after_evaluation: Callable[[Evaluation], None] = lambda _: None,
+    after_evaluation: Callable[[Evaluation], bool | None] = lambda _: None,
 ) -> list[Evaluation]:
     """Train a model in place and return its evaluations, the first before any step.
 
-    `after_evaluation` is called with each of them, so that a caller can keep an early state of the model. Raises
-    UserError when the loss is no longer a number.
+    `after_evaluation` is called with each of them, so that a caller can keep an early state of the model; where it
+    returns True, training ends. Raises UserError when the loss is no longer a number.
     """
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
@@ -114,10 +115,11 @@ def train(
             losses.append(loss.detach())
             if step % schedule.evaluate_every == 0 or step == schedule.steps:
                 log.append(_evaluate(model, step, losses, questions, label))
-                after_evaluation(log[-1])
                 losses = []
                 worst = min(log[-1].accuracy, key=log[-1].accuracy.__getitem__)
                 progress.note(f"loss {log[-1].loss:.3f}, lowest accuracy {log[-1].accuracy[worst]:.3f} ({worst})")
+                if after_evaluation(log[-1]):
+                    break
             progress.advance()
     return log
 

@@ -42,7 +42,12 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "percent": percent}
+    environment.filters |= {
+        "number": number,
+        "interval": interval,
+        "percent": percent,
+        "capitalize_first": capitalize_first,
+    }
     environment.globals["style"] = (folder / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(**content)
 
@@ -63,3 +68,8 @@ def percent(value: float | None, digits: int = 1) -> str:
 def interval(values: list[float] | None, digits: int = 2) -> str:
     """Return an interval in square brackets; nothing for None."""
     return "" if values is None else f"[{number(values[0], digits)}, {number(values[1], digits)}]"
+
+
+def capitalize_first(text: str) -> str:
+    """Return text with a capital letter in front and the rest as it is."""
+    return text[:1].upper() + text[1:]

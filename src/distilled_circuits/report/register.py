@@ -8,7 +8,7 @@ from typing import Any
 from distilled_circuits.comparison.variants import TABLE_5
 from distilled_circuits.lens.components import Component
 
-FIRST_PAPER, SECOND_PAPER = "2505.10822v2", "2509.25002"
+FIRST_PAPER = "2505.10822v2"
 STAND_INS = {"simpleqa": "facts"}
 """Tasks of the papers that another task stands in for here."""
 ROLES = {
@@ -22,38 +22,34 @@ TABLE_5_MATCHINGS = {"soft top-5": "soft"}
 """Matchings of Table 5 by our names."""
 PAPERS_THRESHOLD = 0.20
 """Of pruning, for what section 3.1.1 prints."""
-CONDITIONS = {
-    ("full", "ce"): "ce_full",
-    ("circuit", "ce"): "ce_circuit",
-    ("circuit", "align"): "cka_aligned",
-    ("circuit", "ce+rand"): "ce_random",
-    ("circuit", "ce+align"): "ce_aligned",
-}
-
 Measured = dict[str, Any] | None
 Finder = Callable[[dict[str, Any], dict[str, Any]], Measured]
 
 
 def register(published: list[dict[str, Any]], pair: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for each published number: it, ours with its interval or None, and whether they compare."""
+    """Return a row for each number of the first paper: it, ours with its interval or None, and whether they compare."""
     rows = []
     for entry in published:
-        measured = _measure(entry, pair)
-        rows.append(
-            {
-                "id": entry["id"],
-                "paper": entry["paper"],
-                "where": entry["where"],
-                "quantity": entry["quantity"],
-                "setting": entry["setting"],
-                "published": entry["value"],
-                "published_interval95": entry.get("interval95"),
-                "measured": measured,
-                "verdict": _verdict(entry, measured, pair),
-                "note": entry.get("note"),
-            }
-        )
+        if entry["paper"] == FIRST_PAPER:
+            measured = _measure(entry, pair)
+            rows.append(register_row(entry, measured, _verdict(entry, measured, pair)))
     return rows
+
+
+def register_row(entry: dict[str, Any], measured: Measured, verdict: str) -> dict[str, Any]:
+    """Return a published number beside a measured one."""
+    return {
+        "id": entry["id"],
+        "paper": entry["paper"],
+        "where": entry["where"],
+        "quantity": entry["quantity"],
+        "setting": entry["setting"],
+        "published": entry["value"],
+        "published_interval95": entry.get("interval95"),
+        "measured": measured,
+        "verdict": verdict,
+        "note": entry.get("note"),
+    }
 
 
 def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) -> str:
@@ -65,11 +61,7 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
         return "not measured in this run" if has_finder else "not measured by this version"
     setting = entry["setting"]
     task = STAND_INS.get(setting.get("task"), setting.get("task"))
-    if entry["paper"] == SECOND_PAPER:
-        task = pair["distillation"]["task"]
     other_task = f"; another task ({task})" if task != setting.get("task") else ""
-    if setting.get("loss") in ("align", "ce+align", "ce+rand"):
-        other_task += "; heads paired by each model's own baseline"
     if (entry["where"], entry["quantity"]) == ("Table 3", "alignment"):
         other_task += "; by the released variant, as most likely there"
     if pair["trained_here"]:
@@ -242,19 +234,6 @@ def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     return {key: found[key] for key in ("value", "interval95")} if found else None
 
 
-def _distilled(which: str) -> Finder:
-    def find(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
-        # Another task and other models altogether: shown so that the order of the conditions can be read side by side.
-        results = pair["distillation"]
-        if setting["trained"] == "base":
-            return _value(results["base"][which])
-        name = CONDITIONS.get((setting["trained"], setting["loss"]))
-        row = next((row for row in results["conditions"] if row["condition"] == name), None)
-        return row and _value(row[which]["value"])
-
-    return find
-
-
 EVERY_ELEMENT = "each element of the sequence, on average"
 J_PATCHING = "logit difference recovered patching numerals into the attention of the detecting layer"
 OF_ROLES = {
@@ -293,8 +272,4 @@ FINDERS: dict[tuple[str, str, str], Finder] = {
         "successor", "next_element"
     ),
     (FIRST_PAPER, "4.2.1", "alignment plateau under noise"): _plateau,
-    (SECOND_PAPER, "Table 1", "accuracy"): _distilled("accuracy"),
-    (SECOND_PAPER, "Table 1", "circuit accuracy"): _distilled("circuit_accuracy"),
-    (SECOND_PAPER, "Table 2", "accuracy"): _distilled("accuracy"),
-    (SECOND_PAPER, "Table 2", "circuit accuracy"): _distilled("circuit_accuracy"),
 }

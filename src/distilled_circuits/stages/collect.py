@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.artifacts import count_parameters, open_hdf5, read_json, read_plain_json
+from distilled_circuits.artifacts import count_parameters, open_hdf5, read_arrays, read_json, read_plain_json
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -54,26 +55,70 @@ class PairResults:
     configs: dict[str, dict[str, Any]]
     parameters: dict[str, int]
     tasks: list[TaskResults]
+
+
+@dataclass(frozen=True)
+class DistillationResults:
+    """All artifacts of one story task, one family and one student, but for the trained models themselves.
+
+    `models` has model.json of the teacher before tuning, the tuned teacher, and the base student.
+    """
+
+    teacher: int
+    student: str
+    task: str
+    example: dict[str, str]
+    models: dict[str, dict[str, Any]]
+    configs: dict[str, dict[str, Any]]
     mapping: dict[str, Any]
-    distillations: list[dict[str, Any]]
+    untrained: dict[str, Any]
+    verdicts: dict[str, Any]
+    sweeps: dict[str, Any]
 
 
 def collect(job: Job) -> Iterator[PairResults]:
     """Yield the results of each pair that params.yaml runs, from the folder of all pairs."""
-    runs, seeds = job.param("distillation.runs"), job.param("distillation.seeds")
     for pair in job.param("pairs"):
         place = job.input("pairs") / pair
-        names = [*MODELS, "base"]
-        trained = [place / f"distillation/{run}-{seed}/model.json" for run in runs for seed in seeds]
         yield PairResults(
             pair=pair,
-            models={name: read_json(place / name / "model.json", "model/1") for name in names},
-            parameters={name: count_parameters(place / name) for name in names},
-            configs={name: read_plain_json(place / name / "config.json") for name in names},
+            models={name: read_json(place / name / "model.json", "model/1") for name in MODELS},
+            parameters={name: count_parameters(place / name) for name in MODELS},
+            configs={name: read_plain_json(place / name / "config.json") for name in MODELS},
             tasks=[_task(place / task, task, task in job.param("noise.tasks")) for task in job.param("tasks")],
-            mapping=read_json(place / "distillation/mapping.json", "mapping/1"),
-            distillations=[read_json(record, "distilled/1") for record in trained],
         )
+
+
+def collect_distillations(job: Job) -> Iterator[DistillationResults]:
+    """Yield the results of each student and story task that params.yaml runs, task by task."""
+    folder = job.input("distillation")
+    chosen = (job.param(f"distillation.{name}") for name in ("tasks", "teachers", "students"))
+    for task, teacher, student in itertools.product(*chosen):
+        family = folder / str(teacher)
+        place = family / student / task
+        models = {
+            "pretrained": family / "pretrained",
+            "teacher": family / f"tuned/{task}/teacher",
+            "base": family / student / f"bases/{task}",
+        }
+        yield DistillationResults(
+            teacher=teacher,
+            student=student,
+            task=task,
+            example=example_of(folder / f"stories/{task}/questions.h5"),
+            models={name: read_json(path / "model.json", "model/1") for name, path in models.items()},
+            configs={name: read_plain_json(path / "config.json") for name, path in models.items()},
+            mapping=read_json(place / "mapping.json", "mapping/2"),
+            untrained=read_json(place / "untrained.json", "untrained/1"),
+            verdicts=read_json(place / "verdicts.json", "verdicts/1"),
+            sweeps=read_json(place / "sweeps.json", "sweeps/1"),
+        )
+
+
+def example_of(questions: Path) -> dict[str, str]:
+    """Return the first test prompt of a `questions` artifact with its corrupted twin and its answer."""
+    (texts,) = read_arrays(questions, "questions/1", ["test/example"])
+    return dict(zip(("clean", "corrupted", "answer"), texts, strict=True))
 
 
 def _task(place: Path, task: str, has_noise: bool) -> TaskResults:

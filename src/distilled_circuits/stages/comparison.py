@@ -21,25 +21,21 @@ from distilled_circuits.comparison.role_summary import output_summary, patching_
 from distilled_circuits.comparison.scores import baseline_problem, influence_scores, mean_drop, retained_percent
 from distilled_circuits.comparison.shift_summary import answer_in_words, shift_summary
 from distilled_circuits.comparison.summary import (
-    contrasts,
-    distillation_summary,
     logit_difference_summary,
     robustness_summary,
 )
 from distilled_circuits.comparison.variants import INFLUENCES
 from distilled_circuits.progress import track
+from distilled_circuits.report.distillation_register import distillation_register
 from distilled_circuits.report.register import register
-from distilled_circuits.stages.collect import PairResults, TaskResults, collect
+from distilled_circuits.stages.collect import (
+    DistillationResults,
+    PairResults,
+    TaskResults,
+    collect,
+    collect_distillations,
+)
 from distilled_circuits.stages.job import MODELS, Job
-
-CONTRASTS = [
-    ("ce_aligned", "ce_circuit"),
-    ("ce_aligned", "ce_full"),
-    ("ce_aligned", "ce_random"),
-    ("ce_printed", "ce_circuit"),
-]
-"""The second paper's claims: alignment helps, more than training everything, and more than random pairs; and whether it
-helps with pairs as printed."""
 
 
 def run(job: Job) -> None:
@@ -50,16 +46,25 @@ def run(job: Job) -> None:
     with track(sum(len(result.tasks) for result in results), f"{job.name} tasks") as progress:
         pairs = {result.pair: _pair(result, job, progress.advance) for result in results}
     rows = {name: register(published, pair) for name, pair in pairs.items()}
+    distilled = [_distillation(result) for result in collect_distillations(job)]
     provenance = job.provenance("comparison/1", seeds={"bootstrap": settings.seed})
-    write_json(job.output("comparison"), provenance, {"pairs": pairs, "register": rows})
-    write_text(job.output("metrics"), _metrics(pairs))
+    write_json(
+        job.output("comparison"),
+        provenance,
+        {
+            "pairs": pairs,
+            "register": rows,
+            "distillation": distilled,
+            "distillation_register": distillation_register(published, distilled),
+        },
+    )
+    write_text(job.output("metrics"), _metrics(pairs, distilled))
     _write_csv(job.output("noise"), _noise_table(pairs))
     _write_csv(job.output("training"), _training_table(results))
     _write_csv(job.output("influence"), _influence_table(results))
 
 
 def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[str, Any]:
-    first = result.distillations[0]
     tasks = {}
     for task in result.tasks:
         # A generator for each task: its intervals do not depend on which other tasks are run.
@@ -79,7 +84,7 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "role_level": job.param("heads.level"),
         "edge_threshold": job.param("edges.threshold"),
         "edges_relative_to": job.param("edges.relative_to"),
-        "models": {name: _model(result, name) for name in (*MODELS, "base")},
+        "models": {name: _model(result, name) for name in MODELS},
         "close": CLOSE,
         "tasks": tasks,
         "battery": {
@@ -93,19 +98,7 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
             },
             "prompts": job.param("battery.prompts"),
         },
-        "distillation": {
-            "task": result.mapping["provenance"]["params"]["distillation.task"],
-            "circuit": {name: result.mapping[name]["circuit"] for name in ("teacher", "base")},
-            "mappings": result.mapping["mappings"],
-            "base": {key: float(np.mean(first["before"][kind])) for key, kind in _ACCURACIES.items()},
-            "teacher": {key: float(np.mean(first["teacher_correct"][kind])) for key, kind in _ACCURACIES.items()},
-            "conditions": distillation_summary(result.distillations),
-            "contrasts": contrasts(result.distillations, CONTRASTS),
-        },
     }
-
-
-_ACCURACIES = {"accuracy": "full", "circuit_accuracy": "circuit"}
 
 
 def _model(result: PairResults, name: str) -> dict[str, Any]:
@@ -152,7 +145,30 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
     }
 
 
-def _metrics(pairs: dict[str, Any]) -> str:
+def _distillation(result: DistillationResults) -> dict[str, Any]:
+    """Return what one student and task say, without the curves over steps."""
+    said = {key: value for key, value in result.verdicts.items() if key not in ("provenance", "curves")}
+    names = {"teacher": result.teacher, "student": result.student, "task": result.task}
+    return {"of": names, "title": TITLES[result.task], **said, "models_trained": _family(result)}
+
+
+def _family(result: DistillationResults) -> dict[str, Any]:
+    return {
+        name: {
+            "layers": result.configs[name]["n_layer"],
+            "heads": result.configs[name]["n_head"],
+            "width": result.configs[name]["n_embd"],
+            "steps": record["training"][-1]["step"],
+            "accuracy": record["training"][-1]["accuracy"],
+        }
+        for name, record in result.models.items()
+    }
+
+
+TITLES = {"entity_tracking": "Entity tracking", "theory_of_mind": "Theory of mind"}
+
+
+def _metrics(pairs: dict[str, Any], distilled: list[dict[str, Any]]) -> str:
     """Return the headline numbers for `dvc metrics show` and `dvc metrics diff`."""
     metrics: dict[str, Any] = {}
     for name, pair in pairs.items():
@@ -166,10 +182,15 @@ def _metrics(pairs: dict[str, Any]) -> str:
             }
             for task, values in pair["tasks"].items()
         }
-        rows = pair["distillation"]["conditions"]
-        accuracy = {row["condition"]: row["accuracy"]["value"] for row in rows}
         models = {model: pair["models"][model]["accuracy"] for model in MODELS}
-        metrics[name] = {"accuracy": models, "tasks": tasks, "distillation_accuracy": accuracy}
+        metrics[name] = {"accuracy": models, "tasks": tasks}
+    metrics["distillation"] = {
+        "-".join(str(part) for part in found["of"].values()): {
+            "verdict": found["verdict"]["verdict"],
+            "accuracy": {name: row["full"]["value"] for name, row in found["models"].items()},
+        }
+        for found in distilled
+    }
     rounded = json.loads(json.dumps(metrics), parse_float=lambda text: round(float(text), 6))
     return "# Headline numbers; comparison.json has the rest, with intervals and provenance.\n" + yaml.safe_dump(
         rounded, sort_keys=False

@@ -1,56 +1,211 @@
-"""Stage `mapping`: the circuit heads of teacher and base student by ablation impact, and which is paired with which."""
+"""Stage `mapping`: the circuit heads of teacher and base student, what they are worth, and which are paired."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+import torch
 
 from distilled_circuits.artifacts import write_json
 from distilled_circuits.circuits.ablation import mean_activations
+from distilled_circuits.circuits.head_circuits import (
+    Search,
+    circuit_of,
+    completeness,
+    greedy_circuit,
+    minimality,
+    random_circuits,
+    rank_by_ablation,
+    top_by_faithfulness,
+)
+from distilled_circuits.circuits.head_groups import Group, GroupFound, find_groups
+from distilled_circuits.circuits.head_sets import HeadSets
+from distilled_circuits.distillation.cka import debiased_cka
 from distilled_circuits.distillation.impact import measure_impacts
-from distilled_circuits.distillation.mapping import ModelImpacts, circuit_heads, map_by_impact
+from distilled_circuits.distillation.mapping import (
+    Mapping as Pairs,
+)
+from distilled_circuits.distillation.mapping import (
+    ModelImpacts,
+    agreement,
+    baseline_offset,
+    map_by_assignment,
+    map_by_impact,
+    map_by_order,
+    share_of_changed_pairs,
+)
+from distilled_circuits.distillation.reading import read_in_batches
+from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import prompt_tensors
 from distilled_circuits.stages.job import Job
+from distilled_circuits.stages.stored_questions import Questions, stored_questions
+from distilled_circuits.stages.student_answers import Examination, companion
+
+BATCH = 100
+"""Prompts of one forward pass."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One model's circuit heads layers upwards, their groups by name, and all that is said of them."""
+
+    lens: HookLens
+    heads: tuple[Component, ...]
+    groups: dict[Component, str]
+    impacts: ModelImpacts
+    record: dict[str, Any]
 
 
 def run(job: Job) -> None:
-    """Measure every head's impact in both models, select the circuits before any training, and pair them both ways."""
-    share = job.param("distillation.circuit_share")
+    """Find both circuits in the same way before any training, measure every head's impact, and pair the heads."""
+    settings = job.param("distillation.circuits")
+    method = settings.methods[job.item["task"]]
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device)
-    impacts = {}
-    lenses = {name: HookLens(load_model(job.input(name), device)) for name in ("teacher", "base")}
+    questions = stored_questions(job.input("questions"), "circuit", device)
+    found = {}
+    # The number of steps depends on what is found; the sweeps over single heads are the longest part of it.
+    models = {"teacher": job.input("teacher"), "student": job.input(job.item["task"])}
+    lenses = {side: HookLens(load_model(path, device)) for side, path in models.items()}
     heads = sum(lens.dimensions.layers * lens.dimensions.heads for lens in lenses.values())
     with track(heads, f"{job.name} heads") as progress:
-        for name, lens in lenses.items():
-            means = mean_activations(lens, prompts.corrupted, len(prompts))
-            impacts[name] = measure_impacts(lens, prompts, means, progress.advance)
-    circuits = {name: circuit_heads(found, share) for name, found in impacts.items()}
-    student = impacts["base"]
-    mappings = {
-        name: map_by_impact(student, circuits["base"], circuits["teacher"], baseline.accuracy)
-        for name, baseline in (("impact", student), ("impact_own", impacts["teacher"]))
+        for side, lens in lenses.items():
+            found[side] = _describe(lens, questions, method, settings, progress.advance)
+    similarity = _similarity(found["student"], found["teacher"], questions)
+    mappings = _mappings(found["student"], found["teacher"], similarity, settings)
+    student, teacher = (found[side].impacts for side in ("student", "teacher"))
+    student_side, teacher_side = found["student"], found["teacher"]
+    exam = Examination.stored(job.input("questions"), device, settings.random_draws, settings.seed)
+    records = {side: exam.record(each.lens) for side, each in found.items()}
+    references = {side: exam.answers(each.lens, each.heads) for side, each in found.items()}
+    references["student"] |= {
+        "aligned_cka": exam.similarity(student_side.lens, teacher_side.lens, mappings["impact"]),
+        "companion": companion(records["teacher"], records["student"]),
     }
     content: dict[str, Any] = {
-        name: _describe(found, [impact.head for impact in circuits[name]]) for name, found in impacts.items()
+        "method": method,
+        "prompts": len(questions),
+        **{side: each.record for side, each in found.items()},
+        "debiased_cka": similarity.tolist(),
+        "companion": (similarity * agreement(student, teacher, student_side.heads, teacher_side.heads)).tolist(),
+        "baseline_offset": baseline_offset(student, teacher),
+        "changed_by_baseline": share_of_changed_pairs(mappings["impact"], mappings["impact_own"]),
+        "mappings": {name: _pairs(mapping) for name, mapping in mappings.items()},
     }
-    content["mappings"] = {
-        name: {
-            "tied": mapping.tied,
-            "pairs": [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs],
-        }
-        for name, mapping in mappings.items()
-    }
-    write_json(job.output("mapping"), job.provenance("mapping/1", device=device), content)
+    provenance = job.provenance("mapping/2", device=device, seeds={"circuits": settings.seed})
+    write_json(job.output("mapping"), provenance, content)
+    write_json(job.output("untrained"), job.provenance("untrained/1", device=device), references)
 
 
-def _describe(impacts: ModelImpacts, circuit: list[Any]) -> dict[str, Any]:
-    return {
-        "accuracy": impacts.accuracy,
+def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, advance: Callable[[], None]) -> _Found:
+    """Find one model's circuit and judge it: alone, against random ones, head by head, and for what it lacks."""
+    means = mean_activations(lens, questions.corrupted, BATCH)
+    sets = HeadSets(lens, questions.prompts, means, BATCH)
+    groups = [Group(**group.model_dump()) for group in settings.groups]
+    searched: dict[str, Any]
+    if method == "path_patching":
+        chosen = find_groups(lens, questions.prompts, questions.roles, groups, BATCH)
+        searched = {"groups": {name: _group(each) for name, each in chosen.items()}}
+    else:
+        ranking = rank_by_ablation(sets, questions.choices)
+        search = _search(method, sets, list(ranking), settings)
+        chosen = {"circuit": GroupFound(torch.zeros(0), search.heads)}
+        groups = [Group("circuit", "last", "logits", None, settings.share)]
+        scores = {"circuit": {"scores": [ranking[head] for head in sets.heads], "heads": list(map(str, search.heads))}}
+        searched = {"groups": scores, "curve": list(search.faithfulness)}
+    circuit = circuit_of(groups, chosen, "heads")
+    places = sorted({place for group in circuit.values() for place in group})
+    rng = np.random.default_rng(settings.seed)
+    random = random_circuits(sets, places, settings.random_draws, rng).double().mean(1)
+    complete = completeness(sets, circuit, settings.random_draws, rng)
+    judged = minimality(sets, circuit)
+    impacts = measure_impacts(lens, questions.prompts, means, advance)
+    heads = tuple(place.head for place in places)
+    record = {
+        "accuracy": sets.accuracy(sets.everything),
         "log_probability": impacts.log_probability,
-        "circuit": [str(head) for head in circuit],
+        "circuit": list(map(str, heads)),
+        "positions": {str(head): position for head, position in sorted(_positions(groups, chosen).items())}
+        if method == "path_patching"
+        else {},
+        **searched,
+        "circuit_accuracy": sets.accuracy(places),
+        "without_heads": sets.accuracy(()),
+        "random_accuracy": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
+        "at_positions": _at_positions(lens, questions, means, groups, chosen) if method == "path_patching" else None,
+        "minimality": {
+            name: {str(place.head): {**asdict(one), "score": _finite(one.score)} for place, one in group.items()}
+            for name, group in judged.items()
+        },
+        "completeness": asdict(complete),
         "heads": [{**asdict(impact), "head": str(impact.head)} for impact in impacts.heads],
     }
+    of_head = {head: name for name, group in reversed(list(chosen.items())) for head in group.heads}
+    return _Found(lens, heads, of_head if method == "path_patching" else {}, impacts, record)
+
+
+def _positions(groups: list[Group], chosen: Mapping[str, GroupFound]) -> dict[Component, str]:
+    """Return where each head stands; of a head of several groups, where the first of them does."""
+    stands = {group.name: group.position for group in groups}
+    return {head: stands[name] for name in reversed(list(chosen)) for head in chosen[name].heads}
+
+
+def _search(method: str, sets: HeadSets, ranking: list[Component], settings: Any) -> Search:
+    if method == "greedy":
+        return greedy_circuit(sets, settings.share, settings.faithfulness)
+    return top_by_faithfulness(sets, ranking, settings.share, settings.faithfulness)
+
+
+def _at_positions(
+    lens: HookLens, questions: Questions, means: Any, groups: list[Group], chosen: Mapping[str, GroupFound]
+) -> float:
+    """Return the circuit's accuracy with each head kept at its group's position alone (Prakash et al.)."""
+    roles = {group.position: questions.roles[group.position] for group in groups}
+    sets = HeadSets(lens, questions.prompts, means, BATCH, roles)
+    places = circuit_of(groups, chosen, "positions")
+    return sets.accuracy({place for group in places.values() for place in group})
+
+
+def _similarity(student: _Found, teacher: _Found, questions: Questions) -> np.ndarray:
+    """Return the debiased CKA (student head, teacher head) of z at the last position."""
+    read = [
+        read_in_batches(side.lens, questions.prompts.ids, side.heads, ["z"], BATCH)[1] for side in (student, teacher)
+    ]
+    own, other = (values["z"].double() for values in read)
+    return torch.stack([debiased_cka(one.expand(len(other), -1, -1), other) for one in own]).cpu().numpy()
+
+
+def _mappings(student: _Found, teacher: _Found, similarity: np.ndarray, settings: Any) -> dict[str, Pairs]:
+    models = (student.impacts, teacher.impacts, student.heads, teacher.heads)
+    impact = map_by_impact(*models)
+    weights = settings.hungarian
+    return {
+        "impact": impact,
+        "impact_own": map_by_impact(*models, "impact_own"),
+        "hungarian": map_by_assignment(
+            *models, similarity, weights.impact, weights.depth, student.groups, teacher.groups
+        ),
+        "identity": map_by_order(student.heads, teacher.heads),
+    }
+
+
+def _pairs(mapping: Pairs) -> dict[str, Any]:
+    return {
+        "pairs": [{"student": str(own), "teacher": str(other)} for own, other in mapping.pairs],
+        "distances": list(mapping.distances),
+        "tied": mapping.tied,
+        "distinct_teachers": mapping.distinct_teachers,
+    }
+
+
+def _group(found: GroupFound) -> dict[str, Any]:
+    return {"scores": [_finite(score) for score in found.scores.tolist()], "heads": list(map(str, found.heads))}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

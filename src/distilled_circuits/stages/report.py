@@ -13,11 +13,12 @@ from distilled_circuits.comparison.scores import baseline_problem, retained_perc
 from distilled_circuits.comparison.variants import PRESETS, TABLE_5
 from distilled_circuits.figures.circuits import circuit_drawing, minimality_bars, size_curves
 from distilled_circuits.figures.influence import ablation_histograms, component_grid
-from distilled_circuits.figures.training import accuracy_bars, accuracy_curves, loss_curves
+from distilled_circuits.figures.training import accuracy_curves
 from distilled_circuits.progress import track
 from distilled_circuits.report.page import Picture, render
 from distilled_circuits.stages.alignment_pictures import alignment_pictures, pair_pictures
-from distilled_circuits.stages.collect import PairResults, TaskResults, collect
+from distilled_circuits.stages.collect import PairResults, TaskResults, collect, collect_distillations
+from distilled_circuits.stages.distillation_pictures import distillation_section
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.role_pictures import head_pictures, mlp_pictures, role_pictures, shift_pictures
 
@@ -30,7 +31,21 @@ def run(job: Job) -> None:
             _section(result, compared["pairs"][result.pair], compared["register"][result.pair], progress.advance)
             for result in collect(job)
         ]
-    write_text(job.output("report"), render(sections=sections, libraries=library_versions()))
+        distillations = [
+            distillation_section(result, numbers)
+            for result, numbers in zip(collect_distillations(job), compared["distillation"], strict=True)
+        ]
+    rows = compared["distillation_register"]
+    for row in rows:
+        row["setting_text"] = _setting_text(row)
+    page = render(
+        sections=sections, distillations=distillations, distillation_register=rows, libraries=library_versions()
+    )
+    write_text(job.output("report"), page)
+
+
+def _setting_text(row: dict[str, Any]) -> str:
+    return ", ".join(f"{value}" for value in row["setting"].values() if value is not None)
 
 
 def _section(
@@ -40,13 +55,11 @@ def _section(
     advance: Callable[[], None],
 ) -> dict[str, Any]:
     """Return all that the page shows of one pair."""
-    distilled = numbers["distillation"]
     plateau = next(row["published"] for row in rows if row["quantity"] == "alignment plateau under noise")
     for row in rows:
-        row["setting_text"] = ", ".join(f"{value}" for value in row["setting"].values() if value is not None)
+        row["setting_text"] = _setting_text(row)
     logs = {name: result.models[name]["training"] for name in MODELS}
     by_variant = {row["variant"]: row for row in numbers["battery"]["rows"]}
-    prompts = len(result.distillations[0]["after"]["full"])
     tasks = {}
     for task in result.tasks:
         tasks[task.task] = _task(task, numbers, plateau)
@@ -54,9 +67,8 @@ def _section(
     return {
         "numbers": numbers,
         "training": Picture.of(
-            accuracy_curves(logs, numbers["models"]["base"]["steps"]),
-            "Accuracy by task while training the teacher from scratch and distilling the student; the dotted line is "
-            "the state that is kept as the base of circuit distillation.",
+            accuracy_curves(logs),
+            "Accuracy by task while training the teacher from scratch and distilling the student.",
             "training curves",
         ),
         "tasks": tasks,
@@ -69,17 +81,6 @@ def _section(
         "battery_presets": [by_variant[name] for name in PRESETS],
         "cases": by_variant["printed"]["of"],
         "judged": len(next(iter(numbers["tasks"].values()))["battery"]["judged"]),
-        "bars": Picture.of(
-            accuracy_bars(distilled["conditions"], distilled["base"], distilled["teacher"]),
-            f"Accuracy on {prompts} unseen prompts; whiskers span the seeds.",
-            "accuracy by condition",
-        ),
-        "losses": Picture.of(
-            loss_curves(result.distillations),
-            "Training of each condition: mean over seeds, bands from the smallest to the largest. cka_aligned does not "
-            "train on the cross entropy; ce_full and ce_circuit have no pairs and so no CKA.",
-            "losses by condition",
-        ),
         "measured": [row for row in rows if row["measured"]],
         "unmeasured": [row for row in rows if not row["measured"]],
     }

@@ -12,6 +12,8 @@ from distilled_circuits.tasks.prompt import Prompt, Span
 def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list[dict[str, Any]]:
     """Return a record for each prompt: texts, tokens, ids, answer and distractor ids, and positions by role.
 
+    Prompts with choices also get the choices' ids and their kind.
+
     `tokenizer` is a fast Hugging Face tokenizer, `name` what errors call it. No special tokens are added: scores are
     taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an
     answer is not exactly one known token, or when the prompts differ in length.
@@ -34,7 +36,7 @@ def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
     clean = tokenizer(prompt.clean, add_special_tokens=False, return_offsets_mapping=True)
     corrupted = tokenizer(prompt.corrupted, add_special_tokens=False)
     offsets = clean["offset_mapping"]
-    return {
+    record = {
         "clean": prompt.clean,
         "corrupted": prompt.corrupted,
         "answer": prompt.answer,
@@ -49,6 +51,10 @@ def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
             for role, spans in sorted(prompt.roles.items())
         },
     }
+    if prompt.choices:
+        choices = [_one_token(prompt, word, tokenizer, name) for word in prompt.choices]
+        record |= {"choice_ids": choices, "kind": prompt.kind}
+    return record
 
 
 def _one_token(prompt: Prompt, word: str, tokenizer: Any, name: str) -> int:

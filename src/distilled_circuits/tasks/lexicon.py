@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
@@ -27,9 +28,16 @@ class Lexicon:
     places: tuple[str, ...]
     gifts: tuple[str, ...]
     fillers: tuple[str, ...]
+    containers: tuple[str, ...]
+    contents: tuple[str, ...]
     numerals: tuple[str, ...]
     number_words: tuple[str, ...]
     facts: tuple[Fact, ...]
+
+    @cached_property
+    def nouns(self) -> tuple[str, ...]:
+        """The objects in small letters, as they stand inside a sentence."""
+        return tuple(word.lower() for word in self.objects)
 
 
 def load_lexicon(folder: Path) -> Lexicon:
@@ -41,6 +49,8 @@ def load_lexicon(folder: Path) -> Lexicon:
         places=_words(folder / "places.txt"),
         gifts=_words(folder / "gifts.txt"),
         fillers=_words(folder / "fillers.txt"),
+        containers=_words(folder / "containers.txt"),
+        contents=_words(folder / "contents.txt"),
         numerals=tuple(row["numeral"] for row in numbers),
         number_words=tuple(row["word"] for row in numbers),
         facts=tuple(Fact(**row) for row in _rows(folder / "facts.csv")),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 Span = tuple[int, int]
 Piece = str | tuple[str, str]
+
+FIELD = re.compile(r"\{(\w+)\}")
 
 HELD_OUT_SHARE = 5
 """One text in this many is held out: training never sees it, prompts are made of nothing else."""
@@ -21,7 +23,8 @@ class Prompt:
 
     `roles` maps a role's name (`last_numeral`, `subject`, ...) to the character spans in `clean` that play it, so
     that any tokenizer can turn it into token positions. `gaps` are character positions in `clean` where other words may
-    be put in without a change of meaning.
+    be put in without a change of meaning. `choices` are the words that a multiple choice chooses among, the answer
+    included, and `kind` is the class of the question: accuracies are reported for each.
     """
 
     clean: str
@@ -30,6 +33,8 @@ class Prompt:
     distractor: str
     roles: dict[str, tuple[Span, ...]]
     gaps: tuple[int, ...] = ()
+    choices: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,41 @@ def compose(pieces: Sequence[Piece]) -> tuple[str, dict[str, tuple[Span, ...]]]:
 def is_held_out(text: str) -> bool:
     """Whether a text belongs to the held-out fifth: decided by its bytes alone, so it needs no list of seen texts."""
     return zlib.crc32(text.encode()) % HELD_OUT_SHARE == 0
+
+
+def draw_pairs(
+    firsts: Sequence[str],
+    seconds: Sequence[str],
+    number: int,
+    rng: random.Random,
+    unseen: int | None = None,
+    taken: Collection[str] = (),
+) -> list[tuple[str, str]]:
+    """Return `number` pairs of words, all different and none of them `taken`, that training shows together.
+
+    Pairs are held out like texts. The pair at index `unseen` is a held-out one: training has both words, never as a
+    pair. Raises ValueError when there are too few words.
+    """
+    pairs: list[tuple[str, str]] = []
+    used = set(taken)
+    if min(len(set(words) - used) for words in (firsts, seconds)) < number:
+        raise ValueError(f"too few words for {number} pairs: make fewer pairs or add words to data/lexicon")
+    while len(pairs) < number:
+        first, second = rng.choice(firsts), rng.choice(seconds)
+        if used.isdisjoint((first, second)) and is_held_out(f"{first} {second}") == (len(pairs) == unseen):
+            pairs.append((first, second))
+            used |= {first, second}
+    return pairs
+
+
+def fill(template: str, values: Mapping[str, Piece]) -> list[Piece]:
+    """Return the pieces of a template such as `Box {letter}`, each field replaced by its value."""
+    return [values[part] if n % 2 else part for n, part in enumerate(FIELD.split(template))]
+
+
+def fixed_words(*templates: str) -> list[str]:
+    """Return the words and marks that templates have outside their fields."""
+    return re.findall(r"\w+|[^\w\s]", FIELD.sub(" ", " ".join(templates)))
 
 
 def last_word(text: str) -> Span:
@@ -109,4 +149,4 @@ def spread(prompt: Prompt, fillers: Sequence[str], number: int, rng: random.Rand
         return span[0] + by, span[1] + by
 
     roles = {role: tuple(map(moved, spans)) for role, spans in prompt.roles.items()}
-    return Prompt(text, text, prompt.answer, prompt.distractor, roles)
+    return replace(prompt, clean=text, corrupted=text, roles=roles, gaps=())

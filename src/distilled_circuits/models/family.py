@@ -1,0 +1,118 @@
+"""How the models of circuit distillation are trained: on stories from scratch, and a teacher on other texts further."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from distilled_circuits.models.corpus import EVALUATION_PROMPTS, EVALUATION_SEED, Questions, encode_questions
+from distilled_circuits.models.curriculum import BoxCurriculum, StoryBatch, story_batches
+from distilled_circuits.models.shapes import new_gpt2
+from distilled_circuits.models.tokenizer import word_level_tokenizer
+from distilled_circuits.models.training import Evaluation, Schedule, train
+from distilled_circuits.tasks.lexicon import Lexicon
+from distilled_circuits.tasks.registry import STORIES, TEXTS, vocabulary
+
+POSITIONS = 160
+"""Longest text: seven boxes, each asked for once."""
+SEEDS_APART = 100
+"""Distance between the seeds of one family's models and those of the next."""
+
+
+def family_vocabulary(lexicon: Lexicon) -> list[str]:
+    """Return the words of all stories and other texts: one tokenizer for all models, whatever they are trained on."""
+    return vocabulary(lexicon, (*STORIES, *TEXTS))
+
+
+@dataclass(frozen=True)
+class Stories:
+    """What all models of a family learn from: word lists, their tokenizer, and how entity tracking grows."""
+
+    lexicon: Lexicon
+    tokenizer: PreTrainedTokenizerFast
+    curriculum: Any
+    device: torch.device
+
+    @classmethod
+    def of(cls, lexicon: Lexicon, curriculum: Any, device: torch.device) -> Stories:
+        """Return the stories of word lists; `curriculum` is `family.curriculum` of params.yaml."""
+        return cls(lexicon, word_level_tokenizer(family_vocabulary(lexicon)), curriculum, device)
+
+    def questions(self) -> list[Questions]:
+        """Return held-out prompts of every task, the same for all models of all seeds."""
+        return [
+            encode_questions(
+                name,
+                story.prompts(self.lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED)),
+                self.tokenizer,
+                self.device,
+            )
+            for name, story in STORIES.items()
+        ]
+
+
+def new_family_model(shape: Any, seed: int, stories: Stories) -> PreTrainedModel:
+    """Return a GPT-2 with random weights of a shape in `family` of params.yaml."""
+    torch.manual_seed(seed)
+    end = stories.tokenizer.eos_token_id
+    model = new_gpt2(
+        len(stories.tokenizer), shape.layers, shape.heads, shape.width, shape.initial_scale, end, positions=POSITIONS
+    )
+    return model.to(stories.device)
+
+
+def train_on_stories(
+    model: PreTrainedModel,
+    recipe: Any,
+    mixture: Mapping[str, float],
+    seed: int,
+    stories: Stories,
+    label: str,
+    after_evaluation: Callable[[Evaluation], bool | None] = lambda _: None,
+) -> list[Evaluation]:
+    """Train a model in place by a recipe in `family` of params.yaml; `seed` orders the text."""
+    growth = stories.curriculum
+    curriculum = BoxCurriculum(growth.first, growth.last, growth.raise_at)
+    return train(
+        model,
+        story_loss(model, recipe.text_weight, curriculum.note),
+        story_batches(
+            stories.lexicon,
+            stories.tokenizer,
+            mixture,
+            curriculum,
+            growth.terse,
+            recipe.batch_size,
+            seed,
+            stories.device,
+        ),
+        Schedule(recipe.steps, recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.evaluate_every),
+        stories.questions(),
+        label,
+        after_evaluation,
+    )
+
+
+def story_loss(
+    model: PreTrainedModel, text_weight: float, note: Callable[[float], None]
+) -> Callable[[StoryBatch], torch.Tensor]:
+    """Return the loss of training: cross entropy on answers plus `text_weight` times that on other words.
+
+    `note` is told the accuracy on the answers that count for the curriculum.
+    """
+
+    def loss(batch: StoryBatch) -> torch.Tensor:
+        logits = model(batch.ids, use_cache=False).logits[:, :-1]
+        targets, answers = batch.ids[:, 1:], batch.is_answer[:, 1:]
+        losses = cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        if batch.counts:
+            note((logits.detach().argmax(-1) == targets)[answers].double().mean().item())
+        return losses[answers].mean() + text_weight * losses[batch.is_text[:, 1:] & ~answers].mean()
+
+    return loss

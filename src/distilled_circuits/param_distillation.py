@@ -1,0 +1,218 @@
+"""Sections of params.yaml on circuit distillation: the family of models, the conditions, the runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distilled_circuits.param_types import (
+    AtLeastEight,
+    AtLeastTen,
+    AtLeastTwo,
+    Count,
+    Distinct,
+    Index,
+    NotNegative,
+    Portion,
+    Positive,
+    Section,
+    Share,
+)
+
+StoryName = Literal["entity_tracking", "theory_of_mind"]
+TextName = Literal["entity_tracking", "theory_of_mind", "copying", "arithmetic", "instructions"]
+Mixture = Annotated[dict[TextName, NotNegative], Field(min_length=1, description="weights by kind of text")]
+Seeds = Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
+Names = Annotated[list[str], Distinct, Field(min_length=1, description="a list of names")]
+
+
+class Curriculum(Section):
+    """How entity tracking is learned: on few boxes first."""
+
+    first: AtLeastTwo
+    last: AtLeastTwo
+    raise_at: Share
+    terse: Annotated[float, Field(ge=0, le=1, description="a number between 0 and 1")]
+
+    @model_validator(mode="after")
+    def _grows(self) -> Curriculum:
+        if self.last < self.first:
+            raise ValueError(f"last is {self.last}, allowed: at least first ({self.first})")
+        return self
+
+    def grown(self) -> Curriculum:
+        """Return the curriculum of a model that has been through it."""
+        return self.model_copy(update={"first": self.last})
+
+
+class Shape(Section):
+    """The size of a model and how it is trained on stories."""
+
+    seed: Index
+    layers: AtLeastTwo
+    heads: Count
+    width: Count
+    initial_scale: Positive
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    warmup: Count
+    weight_decay: NotNegative
+    text_weight: NotNegative
+    evaluate_every: Count
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Shape:
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}, allowed: a divisor of width ({self.width})")
+        return self
+
+
+class BaseStudent(Shape):
+    """A student that is stopped at the first evaluation which reaches `level` on a task."""
+
+    level: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
+
+
+class Tuning(Section):
+    """What the teacher of a task is trained on further."""
+
+    texts: Mixture
+    steps: Count
+    learning_rate: Positive
+
+
+class Gap(Section):
+    """What accuracies base student and teacher must have for a verdict to count."""
+
+    base: Annotated[list[Share], Field(min_length=2, max_length=2, description="the lowest and the highest accuracy")]
+    teacher: Share
+
+
+class Family(Section):
+    """A teacher and students of several sizes that learn from the same texts."""
+
+    mixture: Mixture
+    curriculum: Curriculum
+    teacher: Shape
+    gap: Gap
+    tuning: dict[StoryName, Tuning]
+    students: Annotated[dict[str, BaseStudent], Field(min_length=1, description="students by name")]
+
+
+class Questions(Section):
+    """How many prompts of each kind."""
+
+    test: AtLeastEight
+    variants: AtLeastEight
+    validation: AtLeastEight
+    circuit: AtLeastEight
+    seed: Index
+
+
+class HeadGroup(Section):
+    """One group of heads in path patching backward from the logits."""
+
+    name: str
+    position: str
+    reads: Literal["logits", "q", "k", "v"]
+    parent: str | None
+    share: Portion
+
+
+class Hungarian(Section):
+    """Weights of the one-to-one mapping's cost."""
+
+    impact: Annotated[float, Field(ge=0, le=1, description="a number between 0 and 1")]
+    depth: NotNegative
+
+
+class HeadCircuits(Section):
+    """How the circuit heads of both models are found."""
+
+    methods: dict[StoryName, Literal["path_patching", "ablation", "greedy"]]
+    groups: Annotated[list[HeadGroup], Field(min_length=1, description="a list of groups")]
+    share: Portion
+    faithfulness: Portion
+    hungarian: Hungarian
+    random_draws: Count
+    seed: Index
+
+
+class Training(Section):
+    """What all conditions share."""
+
+    prompts: Count
+    steps: Count
+    batch_size: AtLeastEight
+    warmup: Count
+    log_every: Count
+
+
+class Sweep(Section):
+    """Trials on validation prompts, and the two curves."""
+
+    seed: Index
+    learning_rates: Annotated[list[Positive], Distinct, Field(min_length=1, description="a list of learning rates")]
+    weights: Annotated[list[Positive], Distinct, Field(min_length=1, description="a list of values of lambda")]
+    weighted: Names
+    sizes: Annotated[list[Count], Distinct, Field(min_length=1, description="a list of numbers of prompts")]
+    sized: Names
+
+
+class Distillation(Section):
+    """Which circuit distillations are run."""
+
+    teachers: Seeds
+    students: Names
+    tasks: Annotated[list[StoryName], Distinct, Field(min_length=1, description="a list of tasks")]
+    runs: Names
+    seeds: Seeds
+    questions: Questions
+    circuits: HeadCircuits
+    training: Training
+    sweep: Sweep
+    resamples: AtLeastTen
+
+    @model_validator(mode="after")
+    def _fills_a_batch(self) -> Distillation:
+        smallest = min(self.training.prompts, *self.sweep.sizes)
+        if smallest < self.training.batch_size:
+            raise ValueError(
+                f"training.prompts and sweep.sizes go down to {smallest}, allowed: at least training.batch_size "
+                f"({self.training.batch_size})"
+            )
+        return self
+
+
+class Condition(Section):
+    """One way of distilling a circuit; what is not said is as in the paper's cross entropy on circuit heads."""
+
+    trains: Literal["all", "circuit", "outside"] = "circuit"
+    key_values: Literal["any", "none"] = "any"
+    learning_rate: Positive
+    cross_entropy: NotNegative = 1.0
+    labels: Literal["teacher", "gold", "soft"] = "teacher"
+    temperature: Positive = 1.0
+    text: Literal["prompts", "tuning"] = "prompts"
+    alignment: Literal["none", "cka", "cka_debiased", "projection", "attention_kl"] = "none"
+    weight: NotNegative = 0.0
+    mapping: Literal["none", "impact", "impact_own", "hungarian", "random", "identity"] = "none"
+    maps: Count = 1
+    site: Literal["z", "write"] = "z"
+    position: Literal["last", "role"] = "last"
+    pair_weights: Literal["equal", "companion"] = "equal"
+    shuffled: bool = False
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Condition:
+        if (self.alignment == "none") != (self.mapping == "none"):
+            raise ValueError(f"alignment is {self.alignment} and mapping is {self.mapping}, allowed: both or neither")
+        if self.cross_entropy == 0 and self.weight == 0:
+            raise ValueError("cross_entropy and weight are both 0, allowed: at least one above 0")
+        if self.maps > 1 and self.mapping != "random":
+            raise ValueError(f"maps is {self.maps}, allowed: 1 where mapping is not random")
+        if self.text == "tuning" and self.alignment != "none":
+            raise ValueError(f"text is tuning and alignment is {self.alignment}, allowed: none")
+        return self

@@ -1,0 +1,117 @@
+"""What a student or teacher answers: whole, by its circuit alone, off the distribution; and how it aligns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distilled_circuits.circuits.ablation import constant, mean_activations
+from distilled_circuits.circuits.head_circuits import random_circuits
+from distilled_circuits.circuits.head_sets import HeadSets
+from distilled_circuits.comparison.alignment import align
+from distilled_circuits.comparison.representations import ModelRecord
+from distilled_circuits.comparison.variants import PRESETS
+from distilled_circuits.distillation.cka import debiased_cka
+from distilled_circuits.distillation.impact import measure_impacts
+from distilled_circuits.distillation.losses import degenerate_pairs, mean_over_pairs
+from distilled_circuits.distillation.mapping import Mapping as Pairs
+from distilled_circuits.distillation.reading import read_in_batches
+from distilled_circuits.lens.components import Component
+from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.stages.measured_records import measured_record
+from distilled_circuits.stages.stored_questions import Questions, stored_questions, variant_names
+
+BATCH = 250
+"""Prompts of one forward pass."""
+COMPANION_PROMPTS = 64
+"""Prompts of the alignment score."""
+DIRECTIONS = 3
+"""Leading eigenvectors that the alignment score's summaries keep; the recommended variant does not read them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """The prompts that every model of a task is asked, and how circuits are judged on them.
+
+    `circuit` has the prompts that circuits were found on: means and impacts are taken there.
+    """
+
+    test: Questions
+    circuit: Questions
+    variants: dict[str, Questions]
+    random_draws: int
+    seed: int
+
+    @classmethod
+    def stored(cls, path: Path, device: torch.device, random_draws: int, seed: int) -> Examination:
+        """Read the prompts of a `questions` artifact."""
+        return cls(
+            stored_questions(path, "test", device),
+            stored_questions(path, "circuit", device),
+            {name: stored_questions(path, f"variants/{name}", device) for name in variant_names(path)},
+            random_draws,
+            seed,
+        )
+
+    def answers(self, lens: HookLens, circuit: Sequence[Component]) -> dict[str, Any]:
+        """Return for each test prompt whether the model, among the choices, and its circuit alone answer right.
+
+        Also accuracies of random circuits of the same size, on the variants, and how much a single head's ablation
+        costs on the mean.
+        """
+        means = mean_activations(lens, self.circuit.corrupted, BATCH)
+        sets = HeadSets(lens, self.test.prompts, means, BATCH)
+        few = HeadSets(lens, self.circuit.prompts, means, BATCH)
+        kept = few.at_all_positions(circuit)
+        random = random_circuits(few, kept, self.random_draws, np.random.default_rng(self.seed)).double().mean(1)
+        impacts = measure_impacts(lens, self.circuit.prompts, means)
+        right = {
+            "full": sets.answers(sets.everything).correct,
+            "choice": chosen_right(sets.logits(sets.everything), self.test),
+            "circuit": sets.answers(kept).correct,
+        }
+        return {
+            **{name: flags.int().tolist() for name, flags in right.items()},
+            "random_circuits": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
+            "variants": {name: accuracy(lens, asked) for name, asked in self.variants.items()},
+            "mean_drop": float(np.mean([impacts.accuracy - one.accuracy for one in impacts.heads])),
+        }
+
+    def similarity(self, student: HookLens, teacher: HookLens, pairs: Pairs) -> float | None:
+        """Return the mean debiased CKA of the pairs' z at the last position; None without pairs."""
+        if not pairs.pairs:
+            return None
+        read = [
+            read_in_batches(lens, self.circuit.prompts.ids, heads, ["z"], BATCH)[1]["z"]
+            for lens, heads in zip((student, teacher), zip(*pairs.pairs, strict=True), strict=True)
+        ]
+        return mean_over_pairs(debiased_cka(*read), skipped=degenerate_pairs(*read)).item()
+
+    def record(self, lens: HookLens) -> ModelRecord:
+        """Return what the first paper's alignment score reads of a model."""
+        few = self.circuit.first(COMPANION_PROMPTS)
+        means = mean_activations(lens, self.circuit.corrupted, BATCH)
+        return measured_record(lens, few.prompts, constant(means), BATCH)
+
+
+def companion(teacher: ModelRecord, student: ModelRecord) -> float:
+    """Return the first paper's alignment score, in the recommended variant: the widths of the models differ."""
+    return float(align(teacher, student, PRESETS["recommended"], DIRECTIONS).score.score[0])
+
+
+@torch.no_grad()
+def accuracy(lens: HookLens, asked: Questions) -> float:
+    """Return the share of prompts whose answer is the most likely token of all."""
+    right = [lens.logits(part.ids).argmax(-1) == part.answers for part in asked.prompts.batches(BATCH)]
+    return torch.cat(right).double().mean().item()
+
+
+def chosen_right(logits: torch.Tensor, asked: Questions) -> torch.Tensor:
+    """Return which prompts are answered right where only their choices can be answered."""
+    best = logits.gather(-1, asked.choices).argmax(-1, keepdim=True)
+    return asked.choices.gather(-1, best)[:, 0] == asked.prompts.answers

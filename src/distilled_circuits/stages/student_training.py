@@ -1,0 +1,158 @@
+"""One training of a base student under a condition: what the stages that train have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distilled_circuits.distillation.mapping import Mapping as Pairs
+from distilled_circuits.distillation.mapping import random_mappings
+from distilled_circuits.distillation.objective import AlignedPairs, Answers, Objective
+from distilled_circuits.distillation.reading import Site, read_in_batches
+from distilled_circuits.distillation.training import Schedule, Step, train_on_circuit
+from distilled_circuits.errors import UserError
+from distilled_circuits.lens.components import Component
+from distilled_circuits.lens.hooks import HookLens
+from distilled_circuits.models.family import Stories, train_on_stories
+from distilled_circuits.models.loading import load_model
+from distilled_circuits.stages.stored_questions import Questions
+
+BATCH = 250
+"""Prompts of one forward pass without gradients."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its condition (a `conditions` section), its seed, and which heads it aligns."""
+
+    label: str
+    condition: Any
+    seed: int
+    pairs: Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Classroom:
+    """What all trainings of one student on one task start from; `mapped` is the content of `mapping.json`.
+
+    `training` is `distillation.training`; `tuning` and `recipe` are what the teacher was tuned on and how.
+    """
+
+    base: Path
+    teacher: HookLens
+    mapped: Mapping[str, Any]
+    training: Any
+    tuning: Any
+    recipe: Any
+    stories: Stories
+
+    @property
+    def circuit(self) -> list[Component]:
+        """Return the student's circuit heads, as they were found before any training."""
+        return [Component.parse(name) for name in self.mapped["student"]["circuit"]]
+
+    def base_student(self) -> HookLens:
+        """Return the student before any training, loaded anew."""
+        return HookLens(load_model(self.base, self.teacher.device))
+
+    def mappings(self, condition: Any, seed: int) -> list[Pairs]:
+        """Return a condition's pairs; of random ones as many as it asks for, drawn anew for each seed."""
+        if condition.mapping == "none":
+            return [Pairs(())]
+        stored = self.mapped["mappings"]["impact" if condition.mapping == "random" else condition.mapping]
+        aligned = Pairs(
+            tuple((Component.parse(pair["student"]), Component.parse(pair["teacher"])) for pair in stored["pairs"])
+        )
+        if condition.mapping != "random":
+            return [aligned]
+        return list(random_mappings(aligned, condition.maps, np.random.default_rng(seed)))
+
+    def trained_heads(self, condition: Any, student: HookLens, seed: int) -> list[Component] | None:
+        """Return the heads that a condition trains, None for the whole model; those outside are drawn by the seed."""
+        if condition.trains == "all":
+            return None
+        if condition.trains == "circuit":
+            return self.circuit
+        outside = [head for head in student.components if head.head is not None and head not in self.circuit]
+        number = min(len(self.circuit), len(outside))
+        drawn = np.random.default_rng(seed).choice(len(outside), number, replace=False)
+        return [outside[index] for index in sorted(drawn.tolist())]
+
+    def train(
+        self, run: Run, questions: Questions, advance: Callable[[], None] = lambda: None
+    ) -> tuple[HookLens, list[Step]]:
+        """Train a fresh base student and return it with its log, which is empty for training on other texts."""
+        student = self.base_student()
+        condition, settings = run.condition, self.training
+        if condition.text == "tuning":
+            self._tune(student, run, advance)
+            return student, []
+        heads = self.trained_heads(condition, student, run.seed)
+        ids = questions.prompts.ids
+        objective = Objective(
+            condition.cross_entropy,
+            condition.labels,
+            condition.temperature,
+            condition.alignment,
+            condition.site,
+            condition.weight,
+            condition.shuffled,
+        )
+        answers, pairs = self._targets(objective, run, questions)
+        schedule = Schedule(settings.steps, settings.batch_size, condition.learning_rate, settings.warmup)
+        log = train_on_circuit(
+            student, ids, answers, pairs, objective, schedule, heads, run.seed, run.label, condition.key_values, advance
+        )
+        return student, log
+
+    def _targets(self, objective: Objective, run: Run, questions: Questions) -> tuple[Answers, AlignedPairs]:
+        """Return what the teacher answers on the training prompts, and what its paired heads do there."""
+        ids = questions.prompts.ids
+        teachers = [other for _, other in run.pairs.pairs]
+        sites: list[Site] = sorted({"z", objective.aligned_site})
+        own, other = self._positions(run, questions)
+        logits, targets = read_in_batches(self.teacher, ids, teachers, sites, BATCH, other)
+        answers = Answers(logits.argmax(-1), questions.prompts.answers, logits)
+        weights = self._weights(run)
+        return answers, AlignedPairs(tuple(head for head, _ in run.pairs.pairs), targets, own, weights)
+
+    def _positions(self, run: Run, questions: Questions) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the position (pair, prompt) of each pair's heads: the last, or where each head's group stands."""
+        if run.condition.position == "last" or not run.pairs.pairs:
+            return None, None
+        sides = []
+        for side, heads in zip(("student", "teacher"), zip(*run.pairs.pairs, strict=True), strict=True):
+            stands = self.mapped[side]["positions"]
+            if not stands:
+                raise UserError(f"{run.label}: position is role, but the circuit of this task has no groups: use last")
+            sides.append(torch.stack([questions.roles[stands[str(head)]] for head in heads]))
+        return sides[0], sides[1]
+
+    def _weights(self, run: Run) -> torch.Tensor | None:
+        if run.condition.pair_weights == "equal" or not run.pairs.pairs:
+            return None
+        table, sides = np.array(self.mapped["companion"]), ("student", "teacher")
+        places = [{name: n for n, name in enumerate(self.mapped[side]["circuit"])} for side in sides]
+        chosen = [max(0.0, table[places[0][str(own)], places[1][str(other)]]) for own, other in run.pairs.pairs]
+        return torch.tensor(chosen, device=self.teacher.device)
+
+    def _tune(self, student: HookLens, run: Run, advance: Callable[[], None]) -> None:
+        recipe = self.recipe.model_copy(
+            update={
+                "steps": self.training.steps,
+                "learning_rate": run.condition.learning_rate,
+                "batch_size": self.training.batch_size,
+                "warmup": self.training.warmup,
+                "evaluate_every": self.training.steps,
+            }
+        )
+        student.model.train().requires_grad_(requires_grad=True)
+        train_on_stories(student.model, recipe, self.tuning.texts, run.seed, self.stories, run.label)
+        student.model.eval().requires_grad_(requires_grad=False)
+        for _ in range(self.training.steps):
+            advance()

@@ -1,0 +1,122 @@
+"""Stage `verdicts`: what all seeds and conditions of one student and task say of the paper's claims."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from distilled_circuits.artifacts import open_hdf5, read_json, write_json
+from distilled_circuits.distillation.contrasts import Answers, gap_closed, measure_contrasts
+from distilled_circuits.distillation.verdicts import Setting, claim_verdicts, judge_task
+from distilled_circuits.stages.job import Job
+from distilled_circuits.statistics import percentile_interval, two_level_bootstrap
+
+KINDS = ("full", "circuit", "choice")
+"""Accuracies that get intervals: of the model, of its circuit alone, and among the choices."""
+MEASURES = ("pairs_cka", "aligned_cka", "companion", "mean_drop")
+
+
+def run(job: Job) -> None:
+    """Read every run, and write accuracies with intervals, contrasts with their tests, and verdicts."""
+    runs, seeds, resamples = (job.param(f"distillation.{name}") for name in ("runs", "seeds", "resamples"))
+    gap = job.param("family.gap")
+    folder = job.input("runs")
+    trained = {
+        name: [read_json(folder / f"{name}-{seed}/model.json", "distilled/2") for seed in seeds] for name in runs
+    }
+    untrained = read_json(job.input("untrained"), "untrained/1")
+    with open_hdf5(job.input("questions"), "questions/1") as file:
+        kinds = file["test/kind"].asstr()[()]
+    answers = {kind: _answers(kind, trained, untrained) for kind in KINDS}
+    contrasts = measure_contrasts(answers["full"], resamples, seed=0)
+    setting = Setting(
+        base=answers["full"].accuracy("base"),
+        teacher=answers["full"].accuracy("teacher"),
+        teacher_circuit=answers["circuit"].accuracy("teacher"),
+        base_range=(gap.base[0], gap.base[1]),
+        least_teacher=gap.teacher,
+    )
+    content: dict[str, Any] = {
+        "prompts": answers["full"].prompts,
+        "seeds": seeds,
+        "setting": asdict(setting),
+        "majority": float(np.max(np.unique(kinds, return_counts=True)[1]) / len(kinds)),
+        "verdict": asdict(judge_task(contrasts, setting)),
+        "claims": [asdict(claim) for claim in claim_verdicts(job.item["task"], contrasts, setting)],
+        "contrasts": {name: asdict(contrast) for name, contrast in contrasts.items()},
+        "models": {
+            name: {**_accuracies(name, answers, resamples), **_described(name, trained, untrained, kinds, answers)}
+            for name in ("base", *runs, "teacher")
+        },
+        "curves": {name: _curves(records) for name, records in trained.items() if records[0]["runs"][0]["log"]},
+    }
+    write_json(job.output("verdicts"), job.provenance("verdicts/1"), content)
+
+
+def _answers(kind: str, trained: dict[str, list[dict[str, Any]]], untrained: dict[str, Any]) -> Answers:
+    """Return which prompts were answered right: (seed, map, prompt) for each condition."""
+    return Answers(
+        {
+            name: np.array([[found[kind] for found in record["runs"]] for record in records])
+            for name, records in trained.items()
+        },
+        base=np.array(untrained["student"][kind]),
+        teacher=np.array(untrained["teacher"][kind]),
+    )
+
+
+def _accuracies(name: str, answers: dict[str, Answers], resamples: int) -> dict[str, Any]:
+    """Return each accuracy with its 95 % interval over seeds and prompts."""
+    found = {}
+    for kind, given in answers.items():
+        right = given.models(name).mean(1)
+        samples = two_level_bootstrap(right, resamples, np.random.default_rng(0))
+        found[kind] = {
+            "value": float(right.mean()),
+            "interval95": list(percentile_interval(samples)),
+            "by_seed": right.mean(1).tolist(),
+        }
+    whole, alone = (answers[kind].accuracy(name) for kind in ("full", "circuit"))
+    found["faithfulness"] = alone / whole if whole else None
+    return found
+
+
+def _described(
+    name: str,
+    trained: dict[str, list[dict[str, Any]]],
+    untrained: dict[str, Any],
+    kinds: np.ndarray,
+    answers: dict[str, Answers],
+) -> dict[str, Any]:
+    """Return what else is known of a model, means over seeds and maps; None where it does not apply."""
+    found: list[dict[str, Any]] = [each for record in trained.get(name, []) for each in record["runs"]]
+    if not found:
+        found = [untrained["student" if name == "base" else "teacher"]]
+    right = answers["full"].models(name).mean((0, 1))
+    records = trained.get(name)
+    return {
+        "by_kind": {kind: float(right[kinds == kind].mean()) for kind in sorted(set(kinds))},
+        "variants": {v: float(np.mean([each["variants"][v] for each in found])) for v in found[0]["variants"]},
+        "random_circuits": float(np.mean([each["random_circuits"]["value"] for each in found])),
+        **{measure: _mean([each.get(measure) for each in found]) for measure in MEASURES},
+        "gap_closed": gap_closed(answers["full"], name),
+        "trained_parameters": records[0]["trained_parameters"] if records else None,
+        "pairs": len(found[0].get("pairs", [])),
+        "changed_pairs": _mean([each.get("changed_pairs") for each in found]),
+    }
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _curves(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return cross entropy and debiased CKA (run, entry) at the logged steps."""
+    logs = [found["log"] for record in records for found in record["runs"]]
+    return {
+        "step": [entry["step"] for entry in logs[0]],
+        **{key: [[entry[key] for entry in log] for log in logs] for key in ("cross_entropy", "debiased_cka")},
+    }
