@@ -116,23 +116,23 @@ rule distillation:
         repro("distillation")
 
 
-rule sweeps:
+rule sweep:
     input:
-        deps("sweeps"),
-        key("sweeps"),
+        deps("sweep"),
+        key("sweep"),
     output:
-        outs("sweeps"),
+        outs("sweep"),
     log:
-        log_of("sweeps"),
+        log_of("sweep"),
     benchmark:
-        benchmark_of("sweeps")
-    threads: threads_of("sweeps")
+        benchmark_of("sweep")
+    threads: threads_of("sweep")
     resources:
-        gpu=gpu_of("sweeps"),
+        gpu=gpu_of("sweep"),
     message:
-        message_of("sweeps")
+        message_of("sweep")
     shell:
-        repro("sweeps")
+        repro("sweep")
 
 
 rule verdicts:

@@ -46,14 +46,18 @@ SMOKE: dict[str, Any] = {
     "family.tuning.entity_tracking": {"steps": 4},
     "family.tuning.theory_of_mind": {"steps": 4},
     "family.students.small": {
-        "layers": 2, "heads": 3, "width": 24, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20, "level": 0.0,
+        "layers": 2, "heads": 3, "width": 24, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20,
+        "level": 0.0,
     },
-    "distillation": {"tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": [0], "resamples": 50},
+    "distillation": {
+        "tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": [0], "resamples": 50,
+    },
     "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24},
     "distillation.circuits": {"random_draws": 2},
     "distillation.training": {"prompts": 32, "steps": 4, "batch_size": 16, "warmup": 2, "log_every": 2},
     "distillation.sweep": {
-        "learning_rates": [0.001], "weights": [1.0], "weighted": ["ce_random"], "sizes": [16], "sized": ["ce_circuit"],
+        "conditions": ["ce_random", "ce_circuit"], "learning_rates": [0.001], "weights": [1.0],
+        "weighted": ["ce_random"], "sizes": [16], "sized": ["ce_circuit"],
     },
     "comparison": {"resamples": 50},
 }  # fmt: skip
@@ -171,6 +175,8 @@ with open(os.environ["RAN"], "a") as log:
     log.write(f"{out}\\n")
 params = yaml.safe_load(open("params.yaml"))
 time.sleep(float(os.environ.get("SECONDS_OF_WORK", 0)))
+if os.environ.get("FAILS", "no such job") in str(out):
+    sys.exit(f"{out}: the loss is nan at step 7")
 name = out.parent.name if out.name == "model.json" else out.stem
 if name == "report":
     inputs = sorted(pathlib.Path("results/pairs").rglob("ablate.h5"))

@@ -39,6 +39,8 @@ def artifacts(folder: Path) -> list[Path]:
         "stability.json",
         "alignment.json",
         "mapping.json",
+        "untrained.json",
+        "verdicts.json",
         "comparison.json",
     )
     return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
@@ -54,12 +56,12 @@ def test_a_finished_run_has_nothing_to_do(finished):
 def test_both_engines_make_the_same_bytes(finished, tmp_path):
     """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock.
 
-    All models, one of two tasks and one of three conditions, for the others are the same code; and the tables of the
-    first run made once more.
+    All models, one of two tasks and one of three conditions of distillation, for the others are the same code; and
+    what is made of all of them, made once more in the first run.
     """
     serial = smoke_project(tmp_path / "serial")
-    of_all = {"comparison", "report"}
-    others = {"words", "ce_random", "ce_circuit"}
+    of_all = {"verdicts@0-small-entity_tracking", "comparison", "report"}
+    others = {"words", "ce_random", "direct"}
     left_out = {
         item.name
         for item in load_graph(serial).instances()
@@ -160,7 +162,8 @@ def test_the_report_is_self_contained_and_complete(finished):
         "mini-numerals",
         "mini-words",
         "mini-alignment",
-        "mini-distillation",
+        "distillation-entity_tracking-0-small",
+        "distillation-register",
         "mini-register",
     ):
         assert f'id="{anchor}"' in page
@@ -173,7 +176,8 @@ def test_the_register_has_every_published_number(finished):
     published = json.loads((finished / "data/published_numbers.json").read_text())
     compared = json.loads((finished / "results/comparison.json").read_text())
     rows = compared["register"]["mini"]
-    assert [(row["id"], row["published"]) for row in rows] == [(entry["id"], entry["value"]) for entry in published]
+    both = [*rows, *compared["distillation_register"]]
+    assert [(row["id"], row["published"]) for row in both] == [(entry["id"], entry["value"]) for entry in published]
     for row in rows:
         assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini is not ")
     by_id = {row["id"]: row for row in rows}

@@ -187,6 +187,27 @@ def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
     assert project.contents() == expected.contents()
 
 
+def test_a_job_that_fails_does_not_stop_the_others(tmp_path):
+    """The other task's jobs are done all the same, the failed one leaves nothing, and says why."""
+    project = Project(tmp_path / "tiny")
+    said = call(
+        project.folder,
+        "snakemake",
+        "--cores",
+        "1",
+        check=False,
+        RAN=str(project.log),
+        FAILS="num/cache",
+        SECONDS_OF_WORK="0",
+    )
+    assert "the loss is nan at step 7" in said
+    made = {
+        str(path.relative_to(project.folder / "results/pairs/a")) for path in project.folder.rglob("results/**/*.h5")
+    }
+    assert made == {"word/cache.h5", "word/ablate.h5"}
+    assert project.ran() == ["results/pairs/a/num/ablate.h5", "results/pairs/a/num/cache.h5", REPORT]
+
+
 def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
     """It would delete outputs that the first one reads; the word is clear and the first one is not disturbed."""
     project = Project(tmp_path / "tiny")

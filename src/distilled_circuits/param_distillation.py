@@ -154,11 +154,12 @@ class Sweep(Section):
     """Trials on validation prompts, and the two curves."""
 
     seed: Index
-    learning_rates: Annotated[list[Positive], Distinct, Field(min_length=1, description="a list of learning rates")]
+    conditions: Names
+    learning_rates: Annotated[list[Positive], Distinct, Field(description="a list of learning rates")]
     weights: Annotated[list[Positive], Distinct, Field(min_length=1, description="a list of values of lambda")]
-    weighted: Names
+    weighted: Annotated[list[str], Distinct, Field(description="a list of names")]
     sizes: Annotated[list[Count], Distinct, Field(min_length=1, description="a list of numbers of prompts")]
-    sized: Names
+    sized: Annotated[list[str], Distinct, Field(description="a list of names")]
 
 
 class Distillation(Section):

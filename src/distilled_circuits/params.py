@@ -70,8 +70,9 @@ class Params(Section):
             ("distillation.students", self.distillation.students, list(self.family.students)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.tuning)),
             ("distillation.runs", self.distillation.runs, list(self.conditions)),
-            ("distillation.sweep.weighted", self.distillation.sweep.weighted, list(self.conditions)),
-            ("distillation.sweep.sized", self.distillation.sweep.sized, list(self.conditions)),
+            ("distillation.sweep.conditions", self.distillation.sweep.conditions, self.distillation.runs),
+            ("distillation.sweep.weighted", self.distillation.sweep.weighted, self.distillation.sweep.conditions),
+            ("distillation.sweep.sized", self.distillation.sweep.sized, self.distillation.sweep.conditions),
         ):
             for name in names:
                 if name not in known:

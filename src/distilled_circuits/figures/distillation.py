@@ -112,11 +112,11 @@ def _spread(impacts: Mapping[str, float]) -> dict[str, float]:
 
 
 def weight_curves(
-    rows: Sequence[Mapping[str, Any]], reference: Mapping[str, Any] | None, base: float, names: Sequence[str]
+    rows: Sequence[Mapping[str, Any]], reference: float | None, base: float, names: Sequence[str]
 ) -> Figure:
     """Draw accuracy against lambda for some conditions, and accuracy against the pairs' debiased CKA.
 
-    `reference` is the trial of cross entropy alone, `base` the untrained student's accuracy.
+    `reference` is the accuracy of cross entropy alone, `base` the untrained student's accuracy.
     """
     figure = new_figure(8.4, 3.2)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -132,8 +132,8 @@ def weight_curves(
                 textcoords="offset points", fontsize=6,
             )  # fmt: skip
     for axis in (left, right):
-        if reference:
-            axis.axhline(reference["accuracy"], color="black", linewidth=0.9, label="cross entropy alone")
+        if reference is not None:
+            axis.axhline(reference, color="black", linewidth=0.9, label="cross entropy alone")
         axis.axhline(base, color="grey", linewidth=0.9, linestyle=":", label="base")
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     left.set_xscale("log")

@@ -19,7 +19,7 @@ from distilled_circuits.tasks.registry import STORIES
 
 
 @dataclass
-class _FirstAbove:
+class FirstAbove:
     """Keeps for each task the state of a model at the first evaluation that reaches a level."""
 
     model: torch.nn.Module
@@ -44,7 +44,7 @@ def run(job: Job) -> None:
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
     model = new_family_model(recipe, seed, stories)
-    kept = _FirstAbove(model, recipe.level)
+    kept = FirstAbove(model, recipe.level)
     log = train_on_stories(model, recipe, job.param("family.mixture"), seed, stories, job.name, kept)
     for task in STORIES:
         if task not in kept.steps:

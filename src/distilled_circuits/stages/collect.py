@@ -73,7 +73,7 @@ class DistillationResults:
     mapping: dict[str, Any]
     untrained: dict[str, Any]
     verdicts: dict[str, Any]
-    sweeps: dict[str, Any]
+    sweeps: dict[str, dict[str, Any]]
 
 
 def collect(job: Job) -> Iterator[PairResults]:
@@ -93,6 +93,7 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
     """Yield the results of each student and story task that params.yaml runs, task by task."""
     folder = job.input("distillation")
     chosen = (job.param(f"distillation.{name}") for name in ("tasks", "teachers", "students"))
+    swept = job.param("distillation.sweep").conditions
     for task, teacher, student in itertools.product(*chosen):
         family = folder / str(teacher)
         place = family / student / task
@@ -111,7 +112,7 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
             mapping=read_json(place / "mapping.json", "mapping/2"),
             untrained=read_json(place / "untrained.json", "untrained/1"),
             verdicts=read_json(place / "verdicts.json", "verdicts/1"),
-            sweeps=read_json(place / "sweeps.json", "sweeps/1"),
+            sweeps={name: read_json(place / f"sweeps/{name}.json", "sweep/1") for name in swept},
         )
 
 

@@ -17,7 +17,7 @@ from distilled_circuits.models.loading import choose_device, load_model, load_to
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion
+from distilled_circuits.stages.student_answers import Examination, companion, similarity
 from distilled_circuits.stages.student_training import Classroom, Run
 from distilled_circuits.tasks.lexicon import load_lexicon
 
@@ -57,8 +57,8 @@ def run(job: Job) -> None:
                 "changed_pairs": share_of_changed_pairs(aligned, pairs) if pairs.pairs else None,
                 "log": [_describe(step) for step in log if step.step % settings.log_every == 0 or step.step == 1],
                 **exam.answers(student, room.circuit),
-                "pairs_cka": exam.similarity(student, room.teacher, pairs),
-                "aligned_cka": exam.similarity(student, room.teacher, aligned),
+                "pairs_cka": similarity(student, room.teacher, pairs, exam.circuit),
+                "aligned_cka": similarity(student, room.teacher, aligned, exam.circuit),
                 "companion": companion(of_teacher, exam.record(student)),
             }
             runs.append(found)

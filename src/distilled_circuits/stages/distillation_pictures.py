@@ -29,8 +29,8 @@ def distillation_section(result: DistillationResults, numbers: Mapping[str, Any]
         "example": result.example,
         "mapping": result.mapping,
         "untrained": result.untrained,
-        "sweeps": _best_trials(result.sweeps),
-        "pictures": {**_circuit_pictures(result), **_run_pictures(result, numbers), **_sweep_pictures(result)},
+        "sweeps": _rates(result.sweeps),
+        "pictures": {**_circuit_pictures(result), **_run_pictures(result, numbers), **_sweep_pictures(result.sweeps)},
     }
 
 
@@ -104,38 +104,40 @@ def _run_pictures(result: DistillationResults, numbers: Mapping[str, Any]) -> di
     }
 
 
-def _sweep_pictures(result: DistillationResults) -> dict[str, Picture]:
-    sweeps = result.sweeps
-    done = [trial for trial in sweeps["trials"] if trial["accuracy"] is not None]
+def _sweep_pictures(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
+    first = next(iter(sweeps.values()))
+    done = [trial for found in sweeps.values() for trial in found["trials"] if trial["accuracy"] is not None]
     weighted, sized = ([trial for trial in done if trial["sweep"] == kind] for kind in ("weight", "size"))
-    alone = _best_trials(sweeps).get("ce_circuit")
     shown = {}
     if weighted:
         names = list(dict.fromkeys(trial["condition"] for trial in weighted))
         shown["weights"] = Picture.of(
-            weight_curves(weighted, alone and alone["best"], sweeps["base"], names),
-            f"One seed, {sweeps['prompts']} validation prompts. Cross entropy alone: ce_circuit at its best learning "
-            "rate of the trials.",
+            weight_curves(weighted, _alone(sweeps), first["base"], names),
+            f"One seed, {first['prompts']} validation prompts. Cross entropy alone: ce_circuit with as many prompts.",
             "accuracy against lambda and against CKA",
         )
     if sized:
         shown["sizes"] = Picture.of(
-            size_curves(sized, sweeps["base"], sweeps["teacher"]),
-            f"The same number of steps on more or fewer prompts that the teacher labelled; one seed, "
-            f"{sweeps['prompts']} validation prompts.",
+            size_curves(sized, first["base"], first["teacher"]),
+            "The same number of steps on more or fewer prompts that the teacher labelled; one seed, "
+            f"{first['prompts']} validation prompts.",
             "accuracy against the number of training prompts",
         )
     return shown
 
 
-def _best_trials(sweeps: Mapping[str, Any]) -> dict[str, Any]:
-    """Return for each condition its trials by learning rate, the best of them, and whether the run used that one."""
-    trials = [trial for trial in sweeps["trials"] if trial["sweep"] == "learning_rate"]
-    conditions = sweeps["provenance"]["params"]["conditions"]
-    found = {}
-    for name in dict.fromkeys(trial["condition"] for trial in trials):
-        own = [trial for trial in trials if trial["condition"] == name]
-        known = [trial for trial in own if trial["accuracy"] is not None]
-        best = max(known, key=lambda trial: trial["accuracy"]) if known else None
-        found[name] = {"trials": own, "best": best, "used": conditions[name]["learning_rate"]}
-    return found
+def _alone(sweeps: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the accuracy of cross entropy alone on the circuit, trained like the trials over lambda."""
+    weighted = next(trial for found in sweeps.values() for trial in found["trials"] if trial["sweep"] == "weight")
+    trials = sweeps.get("ce_circuit", {"trials": []})["trials"]
+    same = [trial["accuracy"] for trial in trials if trial["prompts"] == weighted["prompts"]]
+    return max((value for value in same if value is not None), default=None)
+
+
+def _rates(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return for each condition its trials by learning rate, and the one that the runs use."""
+    trials = {
+        name: [trial for trial in found["trials"] if trial["sweep"] == "learning_rate"]
+        for name, found in sweeps.items()
+    }
+    return {name: {"trials": own, "used": sweeps[name]["used"]["learning_rate"]} for name, own in trials.items() if own}

@@ -45,7 +45,7 @@ from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import Questions, stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion
+from distilled_circuits.stages.student_answers import Examination, companion, similarity
 
 BATCH = 100
 """Prompts of one forward pass."""
@@ -76,23 +76,23 @@ def run(job: Job) -> None:
     with track(heads, f"{job.name} heads") as progress:
         for side, lens in lenses.items():
             found[side] = _describe(lens, questions, method, settings, progress.advance)
-    similarity = _similarity(found["student"], found["teacher"], questions)
-    mappings = _mappings(found["student"], found["teacher"], similarity, settings)
+    table = _similarity(found["student"], found["teacher"], questions)
+    mappings = _mappings(found["student"], found["teacher"], table, settings)
     student, teacher = (found[side].impacts for side in ("student", "teacher"))
     student_side, teacher_side = found["student"], found["teacher"]
     exam = Examination.stored(job.input("questions"), device, settings.random_draws, settings.seed)
     records = {side: exam.record(each.lens) for side, each in found.items()}
     references = {side: exam.answers(each.lens, each.heads) for side, each in found.items()}
     references["student"] |= {
-        "aligned_cka": exam.similarity(student_side.lens, teacher_side.lens, mappings["impact"]),
+        "aligned_cka": similarity(student_side.lens, teacher_side.lens, mappings["impact"], questions),
         "companion": companion(records["teacher"], records["student"]),
     }
     content: dict[str, Any] = {
         "method": method,
         "prompts": len(questions),
         **{side: each.record for side, each in found.items()},
-        "debiased_cka": similarity.tolist(),
-        "companion": (similarity * agreement(student, teacher, student_side.heads, teacher_side.heads)).tolist(),
+        "debiased_cka": table.tolist(),
+        "companion": (table * agreement(student, teacher, student_side.heads, teacher_side.heads)).tolist(),
         "baseline_offset": baseline_offset(student, teacher),
         "changed_by_baseline": share_of_changed_pairs(mappings["impact"], mappings["impact_own"]),
         "mappings": {name: _pairs(mapping) for name, mapping in mappings.items()},

@@ -82,16 +82,6 @@ class Examination:
             "mean_drop": float(np.mean([impacts.accuracy - one.accuracy for one in impacts.heads])),
         }
 
-    def similarity(self, student: HookLens, teacher: HookLens, pairs: Pairs) -> float | None:
-        """Return the mean debiased CKA of the pairs' z at the last position; None without pairs."""
-        if not pairs.pairs:
-            return None
-        read = [
-            read_in_batches(lens, self.circuit.prompts.ids, heads, ["z"], BATCH)[1]["z"]
-            for lens, heads in zip((student, teacher), zip(*pairs.pairs, strict=True), strict=True)
-        ]
-        return mean_over_pairs(debiased_cka(*read), skipped=degenerate_pairs(*read)).item()
-
     def record(self, lens: HookLens) -> ModelRecord:
         """Return what the first paper's alignment score reads of a model."""
         few = self.circuit.first(COMPANION_PROMPTS)
@@ -102,6 +92,17 @@ class Examination:
 def companion(teacher: ModelRecord, student: ModelRecord) -> float:
     """Return the first paper's alignment score, in the recommended variant: the widths of the models differ."""
     return float(align(teacher, student, PRESETS["recommended"], DIRECTIONS).score.score[0])
+
+
+def similarity(student: HookLens, teacher: HookLens, pairs: Pairs, asked: Questions) -> float | None:
+    """Return the mean debiased CKA of the pairs' z at the last position; None without pairs."""
+    if not pairs.pairs:
+        return None
+    read = [
+        read_in_batches(lens, asked.prompts.ids, heads, ["z"], BATCH)[1]["z"]
+        for lens, heads in zip((student, teacher), zip(*pairs.pairs, strict=True), strict=True)
+    ]
+    return mean_over_pairs(debiased_cka(*read), skipped=degenerate_pairs(*read)).item()
 
 
 @torch.no_grad()
