@@ -178,7 +178,8 @@ def head_maps(
     figure = new_figure(2.2 * columns + 0.8, 1.7 * len(maps) + 0.5)
     axes = figure.subplots(len(maps), columns, squeeze=False)
     for row, (model, found) in zip(axes, maps.items(), strict=True):
-        limit = max(1e-6, *(float(np.nanmax(np.abs(values))) for values in found.values()))
+        known = np.concatenate([values[~np.isnan(values)] for values in found.values()])
+        limit = max(1e-6, float(np.abs(known).max(initial=0)))
         for axis, (search, values) in zip(row, found.items(), strict=True):
             image = signed_map(axis, values, limit)
             _frame(axis, chosen[model].get(search, ()))
