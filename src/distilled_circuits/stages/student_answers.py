@@ -17,7 +17,6 @@ from distilled_circuits.comparison.alignment import align
 from distilled_circuits.comparison.representations import ModelRecord
 from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.distillation.cka import debiased_cka
-from distilled_circuits.distillation.impact import measure_impacts
 from distilled_circuits.distillation.losses import degenerate_pairs, mean_over_pairs
 from distilled_circuits.distillation.mapping import Mapping as Pairs
 from distilled_circuits.distillation.reading import read_in_batches
@@ -28,7 +27,9 @@ from distilled_circuits.stages.stored_questions import Questions, stored_questio
 
 BATCH = 250
 """Prompts of one forward pass."""
-COMPANION_PROMPTS = 64
+FEW = 100
+"""Prompts of what takes a pass for each head or each random circuit."""
+COMPANION_PROMPTS = 32
 """Prompts of the alignment score."""
 DIRECTIONS = 3
 """Leading eigenvectors that the alignment score's summaries keep; the recommended variant does not read them."""
@@ -66,10 +67,11 @@ class Examination:
         """
         means = mean_activations(lens, self.circuit.corrupted, BATCH)
         sets = HeadSets(lens, self.test.prompts, means, BATCH)
-        few = HeadSets(lens, self.circuit.prompts, means, BATCH)
+        few = HeadSets(lens, self.circuit.first(FEW).prompts, means, BATCH)
         kept = few.at_all_positions(circuit)
         random = random_circuits(few, kept, self.random_draws, np.random.default_rng(self.seed)).double().mean(1)
-        impacts = measure_impacts(lens, self.circuit.prompts, means)
+        whole = few.accuracy(few.everything)
+        drops = [whole - few.accuracy(few.everything - few.at_all_positions([head])) for head in few.heads]
         right = {
             "full": sets.answers(sets.everything).correct,
             "choice": chosen_right(sets.logits(sets.everything), self.test),
@@ -79,7 +81,7 @@ class Examination:
             **{name: flags.int().tolist() for name, flags in right.items()},
             "random_circuits": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
             "variants": {name: accuracy(lens, asked) for name, asked in self.variants.items()},
-            "mean_drop": float(np.mean([impacts.accuracy - one.accuracy for one in impacts.heads])),
+            "mean_drop": float(np.mean(drops)),
         }
 
     def record(self, lens: HookLens) -> ModelRecord:

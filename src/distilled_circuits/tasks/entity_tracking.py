@@ -53,6 +53,9 @@ class Aside:
     clause: str
 
 
+FIRST_FORM = 0.7
+"""Share of training queries in the form that prompts have. The short form, a look-up of two steps, is learned first and
+the long one of three follows; asked for the short form half of the time, a model gets on without the long one."""
 DISTRACTOR_CLAUSE = "the {object} is {look}"
 LOOKS = ("big", "new", "old", "red")
 
@@ -95,8 +98,8 @@ def entity_tracking_example(
 ) -> Example:
     """Return a training text: a context and `queries` answered queries about different boxes (default: about all).
 
-    The forms of the style's query are mixed evenly. No pair of object and letter is a held-out one. A distractor clause
-    stands between two clauses, so it needs two boxes.
+    Queries have the style's first form in `FIRST_FORM` of the cases, else one of the others. No pair of object and
+    letter is a held-out one. A distractor clause stands between two clauses, so it needs two boxes.
     """
     while True:
         content = draw_pairs(lexicon.nouns, LETTERS, boxes, rng)
@@ -107,9 +110,14 @@ def entity_tracking_example(
             break
     pieces = context
     for word, letter in asked:
-        pieces += [*_query(rng.choice(style.queries), letter), " ", (word, "answer"), "."]
+        pieces += [*_query(_form(style, rng), letter), " ", (word, "answer"), "."]
     text, roles = compose(pieces)
     return Example(text, roles["answer"], (), ())
+
+
+def _form(style: Style, rng: random.Random) -> str:
+    first, *others = style.queries
+    return first if not others or rng.random() < FIRST_FORM else rng.choice(others)
 
 
 def entity_tracking_words(lexicon: Lexicon) -> list[str]:
