@@ -17,7 +17,8 @@ from distilled_circuits.tasks.entity_tracking import (
     entity_tracking_example,
     entity_tracking_prompts,
 )
-from distilled_circuits.tasks.prompt import Prompt, draw_pairs, fill, fixed_words, is_held_out
+from distilled_circuits.tasks.pairs import draw_pairs, unseen_together
+from distilled_circuits.tasks.prompt import Prompt, fill, fixed_words, is_held_out
 from distilled_circuits.tasks.registry import STORIES, TASKS, TEXTS, VARIANTS, vocabulary
 from distilled_circuits.tasks.theory_of_mind import theory_of_mind_example, theory_of_mind_prompts
 
@@ -150,16 +151,23 @@ def test_variants_differ_in_the_one_way_that_they_name(lexicon):
 
 def test_only_the_queried_pair_is_unseen(lexicon):
     """Usual prompts have no held-out pair; with unseen pairs it is the queried one; a fifth of all is held out."""
-    pairs = [f"{word} {letter}" for word in lexicon.nouns for letter in LETTERS]
-    assert sum(map(is_held_out, pairs)) / len(pairs) == pytest.approx(0.2, abs=0.03)
+
+    def unseen_box(word, letter):
+        return unseen_together(word, lexicon.nouns, letter, LETTERS)
+
+    def unseen_filling(container, content):
+        return unseen_together(container, lexicon.containers, content, lexicon.contents)
+
+    pairs = [unseen_box(word, letter) for word in lexicon.nouns for letter in LETTERS]
+    assert sum(pairs) / len(pairs) == pytest.approx(0.2, abs=0.01)
     for unseen in (False, True):
         for prompt in entity_tracking_prompts(lexicon, 40, random.Random(3), unseen_pairs=unseen):
-            held_out = [word for word, letter in boxes(prompt.clean) if is_held_out(f"{word} {letter}")]
+            held_out = [word for word, letter in boxes(prompt.clean) if unseen_box(word, letter)]
             assert held_out == [prompt.answer] * unseen
     for unseen in (False, True):
         for prompt in theory_of_mind_prompts(lexicon, 40, random.Random(3), unseen_pairs=unseen):
             filled = re.findall(r"fills the (\w+) with (\w+)", prompt.clean)
-            held_out = [container for container, content in filled if is_held_out(f"{container} {content}")]
+            held_out = [container for container, content in filled if unseen_filling(container, content)]
             assert held_out == words(prompt, "question_container") * unseen
 
 
@@ -177,7 +185,8 @@ def test_entity_tracking_texts_answer_every_query(style, distractor_clause, lexi
         asked_letters = [re.search(r"\b[A-Z]\b", text).group() for text in queries]
         assert len(set(asked_letters)) == len(queries)
         assert answers(example) == [found[letter] for letter in asked_letters] == [q.split()[-1] for q in queries]
-        assert not any(is_held_out(f"{word} {letter}") for letter, word in found.items())
+        # No object shares its class with any letter of the text, so that no label rules an object out.
+        assert not any(unseen_together(w, lexicon.nouns, letter, LETTERS) for w in found.values() for letter in found)
         long = asked_letters[0] if style == "compact" else f"Box {asked_letters[0]} contains the"
         assert not is_held_out(f"{context}. {long}")
         assert (" is " in context.replace("is in Box", "")) == distractor_clause
@@ -281,7 +290,9 @@ def test_story_texts_answer_by_the_table(lexicon):
         expected = [thought(example.text, asker, container) for asker, container, _ in asked]
         assert answers(example) == [answer for *_, answer in asked] == expected
         assert not is_held_out(example.text[: example.answers[0][0] - 1])
-        assert not any(is_held_out(" ".join(pair)) for pair in re.findall(r"fills the (\w+) with (\w+)", example.text))
+        filled = re.findall(r"fills the (\w+) with (\w+)", example.text)
+        lists = lexicon.containers, lexicon.contents
+        assert not any(unseen_together(a, lists[0], b, lists[1]) for a, _ in filled for _, b in filled)
         numbers[len(asked)] += 1
         given.update("unknown" if answer == "unknown" else "known" for answer in expected)
     assert set(numbers) == {1, 2, 3, 4}
@@ -402,14 +413,29 @@ def test_instructions_are_carried_out(lexicon):
 
 
 def test_pairs_are_drawn_without_repetition_or_refused():
-    """All words differ, taken ones stay out, and too few words are an error instead of an endless search."""
-    firsts, seconds = tuple("abcdefgh"), tuple("stuvwxyz")
-    pairs = draw_pairs(firsts, seconds, 4, random.Random(0), unseen=2, taken=("a", "z"))
-    drawn = [word for pair in pairs for word in pair]
-    assert len(set(drawn)) == 8 and not {"a", "z"} & set(drawn)
-    assert [is_held_out(" ".join(pair)) for pair in pairs] == [False, False, True, False]
+    """All words differ, one pair is unseen where that is asked, and too few words are an error."""
+    firsts, seconds = tuple("abcdefghijkl"), tuple("nopqrstuvwxy")
+    for seed in range(50):
+        pairs = draw_pairs(firsts, seconds, 4, random.Random(seed), unseen=2)
+        assert len({word for pair in pairs for word in pair}) == 8
+        unseen = [unseen_together(first, firsts, second, seconds) for first, second in pairs]
+        assert unseen == [False, False, True, False]
     with pytest.raises(ValueError, match="too few words for 8 pairs"):
-        draw_pairs(firsts, seconds, 8, random.Random(0), taken=("a",))
+        draw_pairs(firsts, seconds, 8, random.Random(0))
+
+
+def test_a_label_rules_no_object_out(lexicon):
+    """In training texts each letter stands with every object of its context equally often, asked for or not."""
+    rng = random.Random(12)
+    own, together = Counter(), Counter()
+    for _ in range(3000):
+        content = draw_pairs(lexicon.nouns, LETTERS, 3, rng)
+        for n, (_, letter) in enumerate(content):
+            for m, (word, _) in enumerate(content):
+                kind = (lexicon.nouns.index(word) - LETTERS.index(letter)) % 5
+                (own if n == m else together)[kind] += 1
+    assert own[0] == together[0] == 0
+    assert all(together[kind] / own[kind] == pytest.approx(2, abs=0.15) for kind in range(1, 5))
 
 
 def test_templates_are_filled_piece_by_piece():

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from distilled_circuits.tasks.lexicon import Lexicon
+from distilled_circuits.tasks.pairs import draw_pairs
 from distilled_circuits.tasks.prompt import (
     Example,
     Piece,
     Prompt,
     compose,
-    draw_pairs,
     fill,
     fixed_words,
     is_held_out,
@@ -171,16 +171,20 @@ def _prompt(
     if not is_held_out(clean):
         return None
     taken = {word for box in content for word in box} | ({aside.word} if aside else set())
-    *others, (_, absent) = draw_pairs(lexicon.nouns, LETTERS, len(content) + 1, rng, taken=taken)
+    objects, letters = ([word for word in words if word not in taken] for words in (lexicon.nouns, LETTERS))
+    if min(len(objects), len(letters)) <= len(content):
+        raise ValueError(f"too few words for {len(content)} boxes and as many in the corrupted text")
+    *letters, absent = rng.sample(letters, len(content) + 1)
+    others = tuple(zip(rng.sample(objects, len(content)), letters, strict=True))
     corrupted, _ = compose([*_context(others, style, aside), *_query(form, absent)])
-    objects = tuple(word for word, _ in content)
+    asked = tuple(word for word, _ in content)
     return Prompt(
         clean,
         corrupted,
-        answer=objects[slot],
-        distractor=objects[(slot + 1) % len(objects)],
+        answer=asked[slot],
+        distractor=asked[(slot + 1) % len(asked)],
         roles=roles | {"last": (last_word(clean),)},
-        choices=objects,
+        choices=asked,
         kind=f"slot {slot + 1}",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 Span = tuple[int, int]
@@ -67,31 +67,6 @@ def compose(pieces: Sequence[Piece]) -> tuple[str, dict[str, tuple[Span, ...]]]:
 def is_held_out(text: str) -> bool:
     """Whether a text belongs to the held-out fifth: decided by its bytes alone, so it needs no list of seen texts."""
     return zlib.crc32(text.encode()) % HELD_OUT_SHARE == 0
-
-
-def draw_pairs(
-    firsts: Sequence[str],
-    seconds: Sequence[str],
-    number: int,
-    rng: random.Random,
-    unseen: int | None = None,
-    taken: Collection[str] = (),
-) -> list[tuple[str, str]]:
-    """Return `number` pairs of words, all different and none of them `taken`, that training shows together.
-
-    Pairs are held out like texts. The pair at index `unseen` is a held-out one: training has both words, never as a
-    pair. Raises ValueError when there are too few words.
-    """
-    pairs: list[tuple[str, str]] = []
-    used = set(taken)
-    if min(len(set(words) - used) for words in (firsts, seconds)) < number:
-        raise ValueError(f"too few words for {number} pairs: make fewer pairs or add words to data/lexicon")
-    while len(pairs) < number:
-        first, second = rng.choice(firsts), rng.choice(seconds)
-        if used.isdisjoint((first, second)) and is_held_out(f"{first} {second}") == (len(pairs) == unseen):
-            pairs.append((first, second))
-            used |= {first, second}
-    return pairs
 
 
 def fill(template: str, values: Mapping[str, Piece]) -> list[Piece]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from distilled_circuits.tasks.lexicon import Lexicon
+from distilled_circuits.tasks.pairs import draw_pairs
 from distilled_circuits.tasks.prompt import (
     Example,
     Piece,
     Prompt,
     compose,
-    draw_pairs,
     fill,
     fixed_words,
     is_held_out,
