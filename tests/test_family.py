@@ -28,9 +28,9 @@ def stories(family):
     return Stories.of(load_lexicon(ROOT / "data/lexicon"), family.curriculum, CPU)
 
 
-def batches(stories, mixture, curriculum, size=6, seed=0):
+def batches(stories, mixture, curriculum, size=6, seed=0, terse=0.3):
     """Return the endless batches of a small size."""
-    return story_batches(stories.lexicon, stories.tokenizer, mixture, curriculum, 0.3, size, seed, CPU)
+    return story_batches(stories.lexicon, stories.tokenizer, mixture, curriculum, terse, size, seed, CPU)
 
 
 def test_boxes_are_added_when_the_running_accuracy_is_high_and_no_more_than_asked():
@@ -67,8 +67,17 @@ def test_other_texts_join_when_all_boxes_are_there(stories):
     """Before that every batch is entity tracking, whatever the mixture."""
     mixture = {"theory_of_mind": 1.0}
     young, grown = BoxCurriculum(2, 3, 0.5), BoxCurriculum(3, 3, 0.5)
-    assert all(next(batches(stories, mixture, young, seed=seed)).counts for seed in range(3))
-    assert not any(next(batches(stories, mixture, grown, seed=seed)).counts for seed in range(3))
+    assert [next(batches(stories, mixture, young, terse=0.0, seed=seed)).counts for seed in range(3)] == [True] * 3
+    assert [next(batches(stories, mixture, grown, terse=0.0, seed=seed)).counts for seed in range(3)] == [False] * 3
+
+
+def test_the_curriculum_does_not_go_by_terse_texts(stories):
+    """A batch is terse or usual as a whole, in the share that is asked for."""
+    made = batches(stories, {"entity_tracking": 1.0}, BoxCurriculum(2, 3, 0.5), terse=0.4)
+    box = stories.tokenizer.convert_tokens_to_ids("Box")
+    seen = [(batch.counts, bool((batch.ids == box).any())) for batch in (next(made) for _ in range(200))]
+    assert set(seen) == {(True, True), (False, False)}
+    assert 0.3 < seen.count((False, False)) / 200 < 0.5
 
 
 @pytest.mark.parametrize("kind", ["entity_tracking", "theory_of_mind", "copying", "arithmetic", "instructions"])

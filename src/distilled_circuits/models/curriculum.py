@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from distilled_circuits.tasks.entity_tracking import COMPACT, OBJECT_FIRST, entity_tracking_example
+from distilled_circuits.tasks.entity_tracking import COMPACT, OBJECT_FIRST, Style, entity_tracking_example
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example
 from distilled_circuits.tasks.registry import STORIES, TEXTS
@@ -73,7 +73,9 @@ def story_batches(
     seed: int,
     device: torch.device,
 ) -> Iterator[StoryBatch]:
-    """Yield batches without end; `terse` is the share of entity-tracking texts without a needless word.
+    """Yield batches without end; `terse` is the share of entity-tracking batches without a needless word.
+
+    The curriculum goes by the others: the terse ones are learned first, and would pass for progress.
 
     Every text starts its row, as every prompt does: the places that matter are then trained places. A batch has one
     kind of text, for texts of equal length need little padding. While boxes are still added there is nothing but entity
@@ -82,15 +84,15 @@ def story_batches(
     rng = random.Random(seed)
     while True:
         (kind,) = rng.choices(list(mixture), list(mixture.values())) if curriculum.done else ("entity_tracking",)
-        texts = [_text(kind, lexicon, curriculum, terse, rng) for _ in range(batch_size)]
-        yield _batch(texts, tokenizer, kind == "entity_tracking", device)
+        usual = kind == "entity_tracking" and rng.random() >= terse
+        texts = [_text(kind, lexicon, curriculum, OBJECT_FIRST if usual else COMPACT, rng) for _ in range(batch_size)]
+        yield _batch(texts, tokenizer, usual, device)
 
 
-def _text(kind: str, lexicon: Lexicon, curriculum: BoxCurriculum, terse: float, rng: random.Random) -> Example:
+def _text(kind: str, lexicon: Lexicon, curriculum: BoxCurriculum, style: Style, rng: random.Random) -> Example:
     if kind != "entity_tracking":
         make = STORIES[kind].example if kind in STORIES else TEXTS[kind]
         return make(lexicon, rng)
-    style = COMPACT if rng.random() < terse else OBJECT_FIRST
     return entity_tracking_example(lexicon, rng, curriculum.draw(rng), style)
 
 

@@ -53,7 +53,7 @@ class Aside:
     clause: str
 
 
-FIRST_FORM = 0.7
+FIRST_FORM = 0.5
 """Share of training queries in the form that prompts have. The short form, a look-up of two steps, is learned first and
 the long one of three follows; asked for the short form half of the time, a model gets on without the long one."""
 DISTRACTOR_CLAUSE = "the {object} is {look}"
