@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
 
-from distilled_circuits.circuits.ablation import PromptTensors, Values
+from distilled_circuits.circuits.ablation import PromptTensors, Values, ablate
 from distilled_circuits.circuits.edges import Edge
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -146,3 +146,15 @@ def slow_logit_difference(logits: torch.Tensor, prompts: PromptTensors) -> torch
     """Return logit differences (prompt,), prompt by prompt."""
     rows = zip(logits, prompts.answers, prompts.distractors, strict=True)
     return torch.stack([row[answer] - row[distractor] for row, answer, distractor in rows])
+
+
+@torch.no_grad()
+def correct_answers(
+    lens: HookLens, prompts: PromptTensors, means: Values, circuit: Collection[Component] | None = None
+) -> torch.Tensor:
+    """Return which prompts (prompt,) are answered right, by the model or by its circuit: a full pass with hooks.
+
+    With a circuit all heads outside it are replaced by their means; MLPs stay (CD: "circuit accuracy").
+    """
+    outside = [] if circuit is None else [c for c in lens.components if c.head is not None and c not in circuit]
+    return lens.run(prompts.ids, ablate(outside, means)).argmax(-1) == prompts.answers

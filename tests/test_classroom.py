@@ -5,9 +5,9 @@ import pytest
 import torch
 from checkpoints import VOCABULARY, random_model, random_prompts
 from conftest import ROOT
+from slow_loops import correct_answers
 
 from distilled_circuits.circuits.ablation import PromptTensors, mean_activations
-from distilled_circuits.distillation.impact import correct_answers
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from checkpoints import random_model, random_prompts
-from slow_loops import slow_ablation, slow_means
+from slow_loops import correct_answers, slow_ablation, slow_means
 
 from distilled_circuits.circuits.ablation import PromptTensors, mean_activations
-from distilled_circuits.distillation.impact import correct_answers, measure_impacts
+from distilled_circuits.circuits.head_sets import HeadSets
+from distilled_circuits.distillation.impact import measure_impacts
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.statistics import exact_mcnemar
 
@@ -42,7 +43,7 @@ def test_exact_mcnemar(b, c, p):
 @torch.no_grad()
 def test_impacts_are_those_of_single_ablations(lens, prompts):
     """Accuracy and mean log probability, of the model and with each head ablated, equal full passes."""
-    impacts = measure_impacts(lens, prompts, mean_activations(lens, OTHERS, 64))
+    impacts = measure_impacts(HeadSets(lens, prompts, mean_activations(lens, OTHERS, 64), 50))
     heads = [component for component in lens.components if component.head is not None]
     assert [found.head for found in impacts.heads] == heads
     assert [found.relative_depth for found in impacts.heads] == [head.layer / 2 for head in heads]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import random_model, random_prompts
-from slow_loops import BLOCKS, OUTPUT_PROJECTION
+from slow_loops import BLOCKS, OUTPUT_PROJECTION, correct_answers
 
 from distilled_circuits.circuits.ablation import PromptTensors, ablate, mean_activations
 from distilled_circuits.circuits.head_circuits import (
@@ -23,7 +23,6 @@ from distilled_circuits.circuits.head_circuits import (
 )
 from distilled_circuits.circuits.head_groups import Group, GroupFound
 from distilled_circuits.circuits.head_sets import ELSEWHERE, Answers, HeadSets, Place
-from distilled_circuits.distillation.impact import correct_answers
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens

@@ -124,7 +124,7 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
     random = random_circuits(sets, places, settings.random_draws, rng).double().mean(1)
     complete = completeness(sets, circuit, settings.random_draws, rng)
     judged = minimality(sets, circuit)
-    impacts = measure_impacts(lens, questions.prompts, means, advance)
+    impacts = measure_impacts(sets, advance)
     heads = tuple(place.head for place in places)
     record = {
         "accuracy": sets.accuracy(sets.everything),

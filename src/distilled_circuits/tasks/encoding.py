@@ -18,7 +18,8 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list
     taken without a beginning-of-text token. A role's span is the token in which it ends. Raises UserError when an
     answer is not exactly one known token, or when the prompts differ in length.
     """
-    records = [_encode(prompt, tokenizer, name) for prompt in prompts]
+    known: dict[str, int] = {}
+    records = [_encode(prompt, tokenizer, name, known) for prompt in prompts]
     first = len(records[0]["ids"])
     for record in records:
         for key in ("ids", "corrupted_ids"):
@@ -32,7 +33,12 @@ def encode_prompts(prompts: Sequence[Prompt], tokenizer: Any, name: str) -> list
     return records
 
 
-def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
+def _encode(prompt: Prompt, tokenizer: Any, name: str, known: dict[str, int]) -> dict[str, Any]:
+    def word_id(word: str) -> int:
+        if word not in known:
+            known[word] = _one_token(prompt, word, tokenizer, name)
+        return known[word]
+
     clean = tokenizer(prompt.clean, add_special_tokens=False, return_offsets_mapping=True)
     corrupted = tokenizer(prompt.corrupted, add_special_tokens=False)
     offsets = clean["offset_mapping"]
@@ -44,16 +50,15 @@ def _encode(prompt: Prompt, tokenizer: Any, name: str) -> dict[str, Any]:
         "tokens": [prompt.clean[start:end].strip() for start, end in offsets],
         "ids": clean["input_ids"],
         "corrupted_ids": corrupted["input_ids"],
-        "answer_id": _one_token(prompt, prompt.answer, tokenizer, name),
-        "distractor_id": _one_token(prompt, prompt.distractor, tokenizer, name),
+        "answer_id": word_id(prompt.answer),
+        "distractor_id": word_id(prompt.distractor),
         "positions": {
             role: [_token_at(span, offsets, prompt, role) for span in spans]
             for role, spans in sorted(prompt.roles.items())
         },
     }
     if prompt.choices:
-        choices = [_one_token(prompt, word, tokenizer, name) for word in prompt.choices]
-        record |= {"choice_ids": choices, "kind": prompt.kind}
+        record |= {"choice_ids": [word_id(word) for word in prompt.choices], "kind": prompt.kind}
     return record
 
 
