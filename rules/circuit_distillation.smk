@@ -58,24 +58,24 @@ rule tuning:
         repro("tuning")
 
 
-rule bases:
+rule base:
     input:
-        deps("bases"),
-        key("bases"),
+        deps("base"),
+        key("base"),
     output:
-        outs("bases"),
+        outs("base"),
     log:
-        log_of("bases"),
+        log_of("base"),
     benchmark:
-        benchmark_of("bases")
-    threads: threads_of("bases")
+        benchmark_of("base")
+    threads: threads_of("base")
     priority: 4
     resources:
-        gpu=gpu_of("bases"),
+        gpu=gpu_of("base"),
     message:
-        message_of("bases")
+        message_of("base")
     shell:
-        repro("bases")
+        repro("base")
 
 
 rule mapping:

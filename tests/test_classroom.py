@@ -51,7 +51,7 @@ def room(tmp_path_factory) -> Classroom:
     }
     training = Training(prompts=16, steps=2, batch_size=8, warmup=1, log_every=1)
     teacher = HookLens(random_model("gpt2", 0))
-    return Classroom(folder, teacher, mapped, training, None, None, None)
+    return Classroom(folder, teacher, mapped, training, "entity_tracking", None, None, None)
 
 
 def condition(**changes) -> Condition:
@@ -88,7 +88,7 @@ def test_pairs_are_aligned_where_their_groups_stand(room):
     own, other = room._positions(run, asked)
     assert own[:, 0].tolist() == [0, 5, 5] and other[:, 0].tolist() == [0, 5, 5]
     without = {**room.mapped, "student": {**room.mapped["student"], "positions": {}}}
-    bare = Classroom(room.base, room.teacher, without, room.training, None, None, None)
+    bare = Classroom(room.base, room.teacher, without, room.training, "entity_tracking", None, None, None)
     with pytest.raises(UserError, match="the circuit of this task has no groups: use last"):
         bare._positions(run, asked)
 

@@ -1,4 +1,4 @@
-"""The models of circuit distillation: what they are trained on, when the curriculum grows, where a base stops."""
+"""The models of circuit distillation: what they are trained on, when the curriculum grows, when training ends."""
 
 import random
 
@@ -8,9 +8,7 @@ from conftest import ROOT
 
 from distilled_circuits.models.curriculum import BoxCurriculum, story_batches
 from distilled_circuits.models.family import Stories, new_family_model, story_loss, train_on_stories
-from distilled_circuits.models.training import Evaluation
 from distilled_circuits.params import load_params
-from distilled_circuits.stages.bases import FirstAbove
 from distilled_circuits.tasks.lexicon import load_lexicon
 
 CPU = torch.device("cpu")
@@ -64,11 +62,13 @@ def test_texts_have_up_to_as_many_boxes_as_the_curriculum_has_reached():
 
 
 def test_other_texts_join_when_all_boxes_are_there(stories):
-    """Before that every batch is entity tracking, whatever the mixture."""
-    mixture = {"theory_of_mind": 1.0}
+    """Before that every batch is entity tracking, if the mixture has it; a mixture without it never waits."""
+    mixture = {"entity_tracking": 0.0, "theory_of_mind": 1.0}
     young, grown = BoxCurriculum(2, 3, 0.5), BoxCurriculum(3, 3, 0.5)
     assert [next(batches(stories, mixture, young, terse=0.0, seed=seed)).counts for seed in range(3)] == [True] * 3
     assert [next(batches(stories, mixture, grown, terse=0.0, seed=seed)).counts for seed in range(3)] == [False] * 3
+    without = batches(stories, {"theory_of_mind": 1.0}, BoxCurriculum(2, 3, 0.5), terse=0.0)
+    assert not next(without).counts
 
 
 def test_the_curriculum_does_not_go_by_terse_texts(stories):
@@ -120,23 +120,15 @@ def test_training_is_repeatable_and_stops_when_told(stories, family):
     for _ in range(2):
         model = new_family_model(recipe, 3, stories)
         log = train_on_stories(
-            model, recipe, {"entity_tracking": 1.0}, 3, stories, "run", lambda evaluation: evaluation.step == 4
+            model,
+            recipe,
+            {"entity_tracking": 1.0},
+            "entity_tracking",
+            3,
+            stories,
+            "run",
+            lambda evaluation: evaluation.step == 4,
         )
         assert [entry.step for entry in log] == [0, 2, 4]
         weights.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     assert torch.equal(*weights)
-
-
-def test_a_base_is_the_first_state_that_reaches_the_level():
-    """One for each task, a copy that later training does not touch; True when every task has its own."""
-    model = torch.nn.Linear(1, 1)
-    kept = FirstAbove(model, 0.5)
-
-    def at(step, tracking, mind):
-        with torch.no_grad():
-            model.weight.fill_(step)
-        return kept(Evaluation(step, 0.0, {"entity_tracking": tracking, "theory_of_mind": mind}))
-
-    assert [at(1, 0.2, 0.4), at(2, 0.6, 0.4), at(3, 0.9, 0.4), at(4, 0.9, 0.5)] == [False, False, False, True]
-    assert kept.steps == {"entity_tracking": 2, "theory_of_mind": 4}
-    assert kept.states["entity_tracking"]["weight"].item() == 2

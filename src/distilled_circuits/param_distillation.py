@@ -70,7 +70,7 @@ class Shape(Section):
 
 
 class BaseStudent(Shape):
-    """A student that is stopped at the first evaluation which reaches `level` on a task."""
+    """A student that is stopped at the first evaluation which reaches `level` on its task."""
 
     level: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
@@ -93,7 +93,7 @@ class Gap(Section):
 class Family(Section):
     """A teacher and students of several sizes that learn from the same texts."""
 
-    mixture: Mixture
+    mixtures: dict[StoryName, Mixture]
     curriculum: Curriculum
     teacher: Shape
     gap: Gap

@@ -68,6 +68,7 @@ class Params(Section):
             ("pairs", self.pairs, list(self.models)),
             ("noise.tasks", self.noise.tasks, self.tasks),
             ("distillation.students", self.distillation.students, list(self.family.students)),
+            ("distillation.tasks", self.distillation.tasks, list(self.family.mixtures)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.tuning)),
             ("distillation.runs", self.distillation.runs, list(self.conditions)),
             ("distillation.sweep.conditions", self.distillation.sweep.conditions, self.distillation.runs),

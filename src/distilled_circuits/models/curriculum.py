@@ -78,12 +78,13 @@ def story_batches(
     The curriculum goes by the others: the terse ones are learned first, and would pass for progress.
 
     Every text starts its row, as every prompt does: the places that matter are then trained places. A batch has one
-    kind of text, for texts of equal length need little padding. While boxes are still added there is nothing but entity
-    tracking: beside other texts its look-up took more than twice as many steps to appear, if it did at all.
+    kind of text, for texts of equal length need little padding. Where entity tracking is learned there is nothing else
+    while boxes are still added: beside other texts its look-up took more than twice as many steps to appear, if at all.
     """
     rng = random.Random(seed)
     while True:
-        (kind,) = rng.choices(list(mixture), list(mixture.values())) if curriculum.done else ("entity_tracking",)
+        alone = "entity_tracking" in mixture and not curriculum.done
+        (kind,) = ("entity_tracking",) if alone else rng.choices(list(mixture), list(mixture.values()))
         usual = kind == "entity_tracking" and rng.random() >= terse
         texts = [_text(kind, lexicon, curriculum, OBJECT_FIRST if usual else COMPACT, rng) for _ in range(batch_size)]
         yield _batch(texts, tokenizer, usual, device)

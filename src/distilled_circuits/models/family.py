@@ -44,17 +44,10 @@ class Stories:
         """Return the stories of word lists; `curriculum` is `family.curriculum` of params.yaml."""
         return cls(lexicon, word_level_tokenizer(family_vocabulary(lexicon)), curriculum, device)
 
-    def questions(self) -> list[Questions]:
-        """Return held-out prompts of every task, the same for all models of all seeds."""
-        return [
-            encode_questions(
-                name,
-                story.prompts(self.lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED)),
-                self.tokenizer,
-                self.device,
-            )
-            for name, story in STORIES.items()
-        ]
+    def questions(self, task: str) -> Questions:
+        """Return held-out prompts of a task, the same for all models of all seeds."""
+        prompts = STORIES[task].prompts(self.lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED))
+        return encode_questions(task, prompts, self.tokenizer, self.device)
 
 
 def new_family_model(shape: Any, seed: int, stories: Stories) -> PreTrainedModel:
@@ -71,12 +64,13 @@ def train_on_stories(
     model: PreTrainedModel,
     recipe: Any,
     mixture: Mapping[str, float],
+    task: str,
     seed: int,
     stories: Stories,
     label: str,
     after_evaluation: Callable[[Evaluation], bool | None] = lambda _: None,
 ) -> list[Evaluation]:
-    """Train a model in place by a recipe in `family` of params.yaml; `seed` orders the text."""
+    """Train a model in place by a recipe in `family` of params.yaml, evaluated on `task`; `seed` orders the text."""
     growth = stories.curriculum
     curriculum = BoxCurriculum(growth.first, growth.last, growth.raise_at)
     return train(
@@ -93,7 +87,7 @@ def train_on_stories(
             stories.device,
         ),
         Schedule(recipe.steps, recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.evaluate_every),
-        stories.questions(),
+        [stories.questions(task)],
         label,
         after_evaluation,
     )

@@ -98,9 +98,9 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
         family = folder / str(teacher)
         place = family / student / task
         models = {
-            "pretrained": family / "pretrained",
+            "pretrained": family / f"tuned/{task}/pretrained",
             "teacher": family / f"tuned/{task}/teacher",
-            "base": family / student / f"bases/{task}",
+            "base": place / "base",
         }
         yield DistillationResults(
             teacher=teacher,

@@ -26,10 +26,11 @@ def classroom(job: Job) -> Classroom:
     """Return what a stage that trains students starts from."""
     device = choose_device(job.param("device"))
     return Classroom(
-        job.input(job.item["task"]),
+        job.input("base"),
         HookLens(load_model(job.input("teacher"), device)),
         read_json(job.input("mapping"), "mapping/2"),
         job.param("distillation.training"),
+        job.item["task"],
         job.param(f"family.tuning.{job.item['task']}"),
         job.param("family.teacher"),
         Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum").grown(), device),
@@ -76,7 +77,7 @@ def run(job: Job) -> None:
     sys.stderr.write(f"{job.name}: accuracy {right:.3f} on {len(runs[0]['full'])} unseen prompts\n")
     provenance = job.provenance("distilled/2", device=device, seeds={"training": seed})
     with replacing(job.output(f"{name}-{seed}")) as folder:
-        files = save_model(first.model, load_tokenizer(job.input(job.item["task"])), folder)
+        files = save_model(first.model, load_tokenizer(job.input("base")), folder)
         content = {"provenance": asdict(provenance), "origin": "circuit distillation", "files": files, **record}
         (folder / "model.json").write_text(to_json(content), encoding="utf-8")
 

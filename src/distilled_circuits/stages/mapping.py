@@ -70,7 +70,7 @@ def run(job: Job) -> None:
     questions = stored_questions(job.input("questions"), "circuit", device)
     found = {}
     # The number of steps depends on what is found; the sweeps over single heads are the longest part of it.
-    models = {"teacher": job.input("teacher"), "student": job.input(job.item["task"])}
+    models = {"teacher": job.input("teacher"), "student": job.input("base")}
     lenses = {side: HookLens(load_model(path, device)) for side, path in models.items()}
     heads = sum(lens.dimensions.layers * lens.dimensions.heads for lens in lenses.values())
     with track(heads, f"{job.name} heads") as progress:

@@ -1,4 +1,4 @@
-"""Stage `pretraining`: train a family's teacher from scratch, before it is tuned for any task."""
+"""Stage `pretraining`: train the teacher of a task from scratch, before it is tuned."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from distilled_circuits.tasks.lexicon import load_lexicon
 
 def run(job: Job) -> None:
     """Train and write the model directory with its log in model.json."""
-    recipe = job.param("family.teacher")
+    task, recipe = job.item["task"], job.param("family.teacher")
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
     model = new_family_model(recipe, seed, stories)
-    log = train_on_stories(model, recipe, job.param("family.mixture"), seed, stories, job.name)
+    log = train_on_stories(model, recipe, job.param(f"family.mixtures.{task}"), task, seed, stories, job.name)
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
     write_model(job.output("pretrained"), provenance, "trained from scratch", model, stories.tokenizer, log)

@@ -40,13 +40,14 @@ class Run:
 class Classroom:
     """What all trainings of one student on one task start from; `mapped` is the content of `mapping.json`.
 
-    `training` is `distillation.training`; `tuning` and `recipe` are what the teacher was tuned on and how.
+    `training` is `distillation.training`; `tuning` and `recipe` are what the teacher of `task` was tuned on and how.
     """
 
     base: Path
     teacher: HookLens
     mapped: Mapping[str, Any]
     training: Any
+    task: str
     tuning: Any
     recipe: Any
     stories: Stories
@@ -152,7 +153,7 @@ class Classroom:
             }
         )
         student.model.train().requires_grad_(requires_grad=True)
-        train_on_stories(student.model, recipe, self.tuning.texts, run.seed, self.stories, run.label)
+        train_on_stories(student.model, recipe, self.tuning.texts, self.task, run.seed, self.stories, run.label)
         student.model.eval().requires_grad_(requires_grad=False)
         for _ in range(self.training.steps):
             advance()

@@ -22,7 +22,7 @@ def run(job: Job) -> None:
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum").grown(), device)
     model = load_model(job.input("pretrained"), device).train().requires_grad_(requires_grad=True)
-    log = train_on_stories(model, recipe, tuning.texts, seed, stories, job.name)
+    log = train_on_stories(model, recipe, tuning.texts, task, seed, stories, job.name)
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
     write_model(job.output("teacher"), provenance, "tuned", model, stories.tokenizer, log)
