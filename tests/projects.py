@@ -41,7 +41,7 @@ SMOKE: dict[str, Any] = {
         "mismatched": {"layers": 2, "heads": 4, "key_value_heads": 2}, "prompts": 8, "resamples": 10, "draws": 10,
     },
     "family.teacher": {
-        "layers": 3, "heads": 4, "width": 32, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20,
+        "layers": 3, "heads": 4, "width": 32, "steps": 20, "batch_size": 16, "warmup": 5, "evaluate_every": 10,
     },
     "family.tuning.entity_tracking": {"steps": 4},
     "family.tuning.theory_of_mind": {"steps": 4},

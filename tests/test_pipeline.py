@@ -216,6 +216,34 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     assert jobs == {"circuit", "edges", "stability", "heads", "shift", "comparison", "report"}, said
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda params: params["conditions"]["ce_random"].update(weight=0.3),
+            {"distillation@0-small-entity_tracking-ce_random-0", "sweep@0-small-entity_tracking-ce_random"},
+        ),
+        (
+            lambda params: params["distillation"].update(seeds=[0, 1]),
+            {f"distillation@0-small-entity_tracking-{run}-1" for run in ("ce_circuit", "ce_random", "direct")},
+        ),
+    ],
+    ids=["another lambda", "one seed more"],
+)
+def test_distillation_reruns_what_is_new_alone(change, expected, finished):
+    """A changed lambda reruns the condition that uses it, another seed that seed; and what is made of all runs."""
+    path = finished / "params.yaml"
+    before = path.read_text()
+    params = yaml.safe_load(before)
+    change(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    planned = call(finished, "snakemake", "--dry-run")
+    path.write_text(before)
+    jobs = set(re.findall(r"(\w+@[\w-]+): ", planned))
+    assert jobs == {*expected, "verdicts@0-small-entity_tracking"}
+    assert set(re.findall(r"^(\w+) +1$", planned, re.MULTILINE)) >= {"verdicts", "comparison", "report"}
+
+
 def test_an_imported_circuit_takes_the_place_of_pruning(finished, tmp_path):
     """A file of the exchange format is judged like a pruned circuit; a missing one is a line, and nothing changes."""
     folder = shutil.copytree(finished, tmp_path / "project")

@@ -61,18 +61,13 @@ class Shape(Section):
     weight_decay: NotNegative
     text_weight: NotNegative
     evaluate_every: Count
+    level: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Shape:
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}, allowed: a divisor of width ({self.width})")
         return self
-
-
-class BaseStudent(Shape):
-    """A student that is stopped at the first evaluation which reaches `level` on its task."""
-
-    level: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
 
 
 class Tuning(Section):
@@ -98,7 +93,7 @@ class Family(Section):
     teacher: Shape
     gap: Gap
     tuning: dict[StoryName, Tuning]
-    students: Annotated[dict[str, BaseStudent], Field(min_length=1, description="students by name")]
+    students: Annotated[dict[str, Shape], Field(min_length=1, description="students by name")]
 
 
 class Questions(Section):

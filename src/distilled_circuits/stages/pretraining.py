@@ -18,7 +18,16 @@ def run(job: Job) -> None:
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
     model = new_family_model(recipe, seed, stories)
-    log = train_on_stories(model, recipe, job.param(f"family.mixtures.{task}"), task, seed, stories, job.name)
+    log = train_on_stories(
+        model,
+        recipe,
+        job.param(f"family.mixtures.{task}"),
+        task,
+        seed,
+        stories,
+        job.name,
+        lambda evaluation: evaluation.accuracy[task] >= recipe.level,
+    )
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
     write_model(job.output("pretrained"), provenance, "trained from scratch", model, stories.tokenizer, log)
