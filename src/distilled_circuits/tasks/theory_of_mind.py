@@ -40,6 +40,10 @@ SEER = {"first sees": 0, "second sees": 1}
 """The character that sees the other."""
 QUESTION = "What does {asker} think is in the {container}? Answer:"
 
+FACT_QUESTION = "What is in the {container}? Answer:"
+"""Asked in training texts alone: without it a model guesses among contents and `unknown` for a thousand steps, because it
+must find the content and whether it is seen at once."""
+
 Question = tuple[int, int]
 """The asked character and the owner of the container, each 0 or 1."""
 
@@ -92,18 +96,22 @@ def theory_of_mind_prompts(
 
 
 def theory_of_mind_example(lexicon: Lexicon, rng: random.Random) -> Example:
-    """Return a training text: a story and one to four different questions, each answered.
+    """Return a training text: a story, what is in both containers, and one to four questions about thoughts.
 
-    Stories in which somebody sees the other are twice as frequent as the rest: then a third of answers is `unknown`.
+    Questions come in random order, all different, each answered. Stories in which somebody sees the other are twice as frequent as the rest: then a third of the thoughts is `unknown`.
     """
     while True:
         story = _story(lexicon, rng, rng.choices(list(CASES), (1, 1, 2, 2))[0])
         asked = rng.sample([(0, 0), (0, 1), (1, 0), (1, 1)], rng.randint(1, 4))
         pieces = _telling(story)
-        if not is_held_out(compose([*pieces, *_asking(story, asked[0])])[0]):
+        if not any(is_held_out(compose([*pieces, *_asking(story, question)])[0]) for question in asked):
             break
-    for question in asked:
-        pieces += [*_asking(story, question), " ", (story.answer(question), "answer"), "."]
+    answered = [[*_asking(story, question), " ", (story.answer(question), "answer"), "."] for question in asked]
+    for container, content in story.fillings:
+        fact = FACT_QUESTION.format(container=container)
+        answered.append([f" {fact} ", (content, "answer"), "."])
+    for part in rng.sample(answered, len(answered)):
+        pieces += part
     text, roles = compose(pieces)
     return Example(text, roles["answer"], (), ())
 
