@@ -15,6 +15,7 @@ from distilled_circuits.circuits.head_circuits import (
     Search,
     circuit_of,
     completeness,
+    eliminated_circuit,
     greedy_circuit,
     minimality,
     random_circuits,
@@ -326,6 +327,18 @@ def test_greedy_search_finds_what_a_ranking_misses():
     assert found.faithfulness == pytest.approx((0.7 / 0.9, 1))
     assert greedy_circuit(table, 0.5, target=2.0).heads == (B, C), "four are tried, and the first two are as good"
     assert greedy_circuit(table, 0.125) == Search((B,), pytest.approx((0.7 / 0.9,)))
+
+
+def test_elimination_keeps_what_is_of_use_only_together():
+    """A and B alone do nothing, together all: addition goes astray on C, elimination does not."""
+    heads = [D, C, B, A, *(Component(1, head) for head in range(4))]
+    table = Table(heads, lambda kept: 0.1 + 0.7 * ({A, B} <= kept) + 0.1 * (C in kept))
+    found = eliminated_circuit(table, 0.5)
+    assert set(found.heads) == {A, B, C}
+    assert found.faithfulness[1:] == pytest.approx((0.8 / 0.9, 1, 1))
+    assert len(found.faithfulness) == 4
+    assert set(eliminated_circuit(table, 0.5, target=0.8).heads) == {A, B}
+    assert greedy_circuit(table, 0.25).heads[0] == C
 
 
 def test_equal_accuracies_are_told_apart_by_log_probability(sets):

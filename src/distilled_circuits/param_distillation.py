@@ -126,7 +126,7 @@ class Hungarian(Section):
 class HeadCircuits(Section):
     """How the circuit heads of both models are found."""
 
-    methods: dict[StoryName, Literal["path_patching", "ablation", "greedy"]]
+    methods: dict[StoryName, Literal["path_patching", "ablation", "greedy", "elimination"]]
     groups: Annotated[list[HeadGroup], Field(min_length=1, description="a list of groups")]
     share: Portion
     faithfulness: Portion

@@ -16,6 +16,7 @@ from distilled_circuits.circuits.head_circuits import (
     Search,
     circuit_of,
     completeness,
+    eliminated_circuit,
     greedy_circuit,
     minimality,
     random_circuits,
@@ -156,8 +157,9 @@ def _positions(groups: list[Group], chosen: Mapping[str, GroupFound]) -> dict[Co
 
 
 def _search(method: str, sets: HeadSets, ranking: list[Component], settings: Any) -> Search:
-    if method == "greedy":
-        return greedy_circuit(sets, settings.share, settings.faithfulness)
+    if method in ("greedy", "elimination"):
+        search = greedy_circuit if method == "greedy" else eliminated_circuit
+        return search(sets, settings.share, settings.faithfulness)
     return top_by_faithfulness(sets, ranking, settings.share, settings.faithfulness)
 
 

@@ -41,8 +41,7 @@ SEER = {"first sees": 0, "second sees": 1}
 QUESTION = "What does {asker} think is in the {container}? Answer:"
 
 FACT_QUESTION = "What is in the {container}? Answer:"
-"""Asked in training texts alone: without it a model guesses among contents and `unknown` for a thousand steps, because it
-must find the content and whether it is seen at once."""
+"""Asked in training texts alone, so that finding a content is learned apart from who has seen it."""
 
 Question = tuple[int, int]
 """The asked character and the owner of the container, each 0 or 1."""
@@ -98,7 +97,8 @@ def theory_of_mind_prompts(
 def theory_of_mind_example(lexicon: Lexicon, rng: random.Random) -> Example:
     """Return a training text: a story, what is in both containers, and one to four questions about thoughts.
 
-    Questions come in random order, all different, each answered. Stories in which somebody sees the other are twice as frequent as the rest: then a third of the thoughts is `unknown`.
+    Questions come in random order, all different, each answered. Stories in which somebody sees the other are twice as
+    frequent as the rest: then a third of the thoughts is `unknown`.
     """
     while True:
         story = _story(lexicon, rng, rng.choices(list(CASES), (1, 1, 2, 2))[0])
