@@ -43,6 +43,7 @@ def artifacts(folder: Path) -> list[Path]:
         "verdicts.json",
         "comparison.json",
     )
+    names += ("sweeps/*.json",)
     return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
 
 
@@ -79,7 +80,8 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    assert len(found) == 3 + 5 + 2 * 17 + 1 + 1 + 3 + 1
+    # The pair, the battery's models, two tasks, the tables; a story task's prompts, models, tables, runs and sweeps.
+    assert len(found) == 2 + 5 + 2 * 17 + 2 + 1 + 3 + 3 + 3 + 2
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -156,7 +158,7 @@ def test_the_report_is_self_contained_and_complete(finished):
     )
     patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
-    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 2
+    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 6
     for anchor in (
         "mini-models",
         "mini-numerals",
