@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from distilled_circuits.param_models import Teacher
 from distilled_circuits.param_types import (
     AtLeastEight,
     AtLeastTen,
@@ -46,28 +47,11 @@ class Curriculum(Section):
         return self.model_copy(update={"first": self.last})
 
 
-class Shape(Section):
-    """The size of a model and how it is trained on stories."""
+class Shape(Teacher):
+    """A model that is trained on stories until it reaches `level` on its task."""
 
-    seed: Index
     layers: AtLeastTwo
-    heads: Count
-    width: Count
-    initial_scale: Positive
-    steps: Count
-    batch_size: Count
-    learning_rate: Positive
-    warmup: Count
-    weight_decay: NotNegative
-    text_weight: NotNegative
-    evaluate_every: Count
     level: Annotated[float, Field(ge=0, lt=1, description="a number of at least 0 and below 1")]
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Shape:
-        if self.width % self.heads:
-            raise ValueError(f"heads is {self.heads}, allowed: a divisor of width ({self.width})")
-        return self
 
 
 class Tuning(Section):

@@ -93,6 +93,17 @@ def train_on_stories(
     )
 
 
+def train_to_level(
+    recipe: Any, mixture: Mapping[str, float], task: str, seed: int, stories: Stories, label: str
+) -> tuple[PreTrainedModel, list[Evaluation]]:
+    """Return a model trained from scratch up to the first evaluation that reaches the recipe's level, or to its end."""
+    model = new_family_model(recipe, seed, stories)
+    log = train_on_stories(
+        model, recipe, mixture, task, seed, stories, label, lambda found: found.accuracy[task] >= recipe.level
+    )
+    return model, log
+
+
 def story_loss(
     model: PreTrainedModel, text_weight: float, note: Callable[[float], None]
 ) -> Callable[[StoryBatch], torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.models.family import SEEDS_APART, Stories, new_family_model, train_on_stories
+from distilled_circuits.models.family import SEEDS_APART, Stories, train_to_level
 from distilled_circuits.models.loading import choose_device
 from distilled_circuits.models.record import report_evaluation, write_model
 from distilled_circuits.stages.job import Job
@@ -19,17 +19,7 @@ def run(job: Job) -> None:
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
-    model = new_family_model(recipe, seed, stories)
-    log = train_on_stories(
-        model,
-        recipe,
-        job.param(f"family.mixtures.{task}"),
-        task,
-        seed,
-        stories,
-        job.name,
-        lambda evaluation: evaluation.accuracy[task] >= recipe.level,
-    )
+    model, log = train_to_level(recipe, job.param(f"family.mixtures.{task}"), task, seed, stories, job.name)
     reached = log[-1].accuracy[task]
     if reached < recipe.level:
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from distilled_circuits.models.family import SEEDS_APART, Stories, new_family_model, train_on_stories
+from distilled_circuits.models.family import SEEDS_APART, Stories, train_to_level
 from distilled_circuits.models.loading import choose_device
 from distilled_circuits.models.record import report_evaluation, write_model
 from distilled_circuits.stages.job import Job
@@ -17,17 +17,7 @@ def run(job: Job) -> None:
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
-    model = new_family_model(recipe, seed, stories)
-    log = train_on_stories(
-        model,
-        recipe,
-        job.param(f"family.mixtures.{task}"),
-        task,
-        seed,
-        stories,
-        job.name,
-        lambda evaluation: evaluation.accuracy[task] >= recipe.level,
-    )
+    model, log = train_to_level(recipe, job.param(f"family.mixtures.{task}"), task, seed, stories, job.name)
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
     write_model(job.output("pretrained"), provenance, "trained from scratch", model, stories.tokenizer, log)
