@@ -1,15 +1,22 @@
-"""The models of circuit distillation: what they are trained on, when the curriculum grows, when training ends."""
-
-import random
+"""The models of circuit distillation: what they are trained on, when lessons are added, when training ends."""
 
 import pytest
 import torch
 from conftest import ROOT
 
-from distilled_circuits.models.curriculum import BoxCurriculum, story_batches
-from distilled_circuits.models.family import Stories, new_family_model, story_loss, train_on_stories
+from distilled_circuits.models.curriculum import Course, story_batches
+from distilled_circuits.models.family import (
+    Stories,
+    after_the_course,
+    new_family_model,
+    story_loss,
+    train_on_stories,
+)
 from distilled_circuits.params import load_params
+from distilled_circuits.tasks.entity_tracking import BOXES
 from distilled_circuits.tasks.lexicon import load_lexicon
+from distilled_circuits.tasks.prompt import Example
+from distilled_circuits.tasks.registry import STORIES
 
 CPU = torch.device("cpu")
 
@@ -21,69 +28,66 @@ def family():
 
 
 @pytest.fixture(scope="module")
-def stories(family):
-    """The committed word lists and curriculum."""
-    return Stories.of(load_lexicon(ROOT / "data/lexicon"), family.curriculum, CPU)
+def stories():
+    """The committed word lists."""
+    return Stories.of(load_lexicon(ROOT / "data/lexicon"), CPU)
 
 
-def batches(stories, mixture, curriculum, size=6, seed=0, terse=0.3):
+def batches(stories, mixture, task, course, size=6, seed=0):
     """Return the endless batches of a small size."""
-    return story_batches(stories.lexicon, stories.tokenizer, mixture, curriculum, terse, size, seed, CPU)
+    return story_batches(stories.lexicon, stories.tokenizer, mixture, task, course, size, seed, CPU)
 
 
-def test_boxes_are_added_when_the_running_accuracy_is_high_and_no_more_than_asked():
+def lesson(text):
+    """Return a lesson that is always the same text, answered by its last word."""
+    return lambda *_: Example(f"{text} apple.", ((len(text) + 1, len(text) + 6),), (), ())
+
+
+def test_a_lesson_is_added_when_the_running_accuracy_is_high():
     """One at a time, from a fresh running accuracy, up to the last."""
-    curriculum = BoxCurriculum(2, 4, 0.5)
-    grown = []
+    course = Course([lesson("the"), lesson("in"), lesson("is")], 0.5)
+    reached = []
     for _ in range(60):
-        curriculum.note(1.0)
-        grown.append(curriculum.boxes)
+        course.note(1.0)
+        reached.append(course.reached)
     # 1 - 0.9^n passes 0.5 at n = 7.
-    assert grown[:15] == [2] * 6 + [3] * 7 + [4] * 2
-    assert grown[-1] == 4
-    assert curriculum.done
+    assert reached[:15] == [1] * 6 + [2] * 7 + [3] * 2
+    assert reached[-1] == 3
+    assert course.done
 
 
-def test_a_model_at_chance_is_never_shown_more_boxes():
-    """Accuracy below the threshold leaves the curriculum where it is, for ever."""
-    curriculum = BoxCurriculum(2, 7, 0.6)
+def test_a_model_at_chance_is_never_shown_the_next_lesson():
+    """Accuracy below the threshold leaves the course where it is, for ever."""
+    course = Course([lesson("the"), lesson("in")], 0.6)
     for _ in range(500):
-        curriculum.note(0.5)
-    assert curriculum.boxes == 2
+        course.note(0.5)
+    assert course.reached == 1 and not course.done
 
 
-def test_texts_have_up_to_as_many_boxes_as_the_curriculum_has_reached():
-    """Half of them exactly as many, the others any number from the first on."""
-    curriculum = BoxCurriculum(2, 5, 0.5)
-    curriculum.boxes = 5
-    drawn = [curriculum.draw(random.Random(seed)) for seed in range(400)]
-    assert set(drawn) == {2, 3, 4, 5}
-    assert 0.5 < drawn.count(5) / 400 < 0.75
-
-
-def test_other_texts_join_when_all_boxes_are_there(stories):
-    """Before that every batch is entity tracking, if the mixture has it; a mixture without it never waits."""
+def test_other_texts_join_after_the_last_lesson(stories):
+    """Before that every batch is the task's own, whatever its weight."""
     mixture = {"entity_tracking": 0.0, "theory_of_mind": 1.0}
-    young, grown = BoxCurriculum(2, 3, 0.5), BoxCurriculum(3, 3, 0.5)
-    assert [next(batches(stories, mixture, young, terse=0.0, seed=seed)).counts for seed in range(3)] == [True] * 3
-    assert [next(batches(stories, mixture, grown, terse=0.0, seed=seed)).counts for seed in range(3)] == [False] * 3
-    without = batches(stories, {"theory_of_mind": 1.0}, BoxCurriculum(2, 3, 0.5), terse=0.0)
-    assert not next(without).counts
+    course = Course([lesson("the"), lesson("in")], 0.5)
+    made = batches(stories, mixture, "entity_tracking", course)
+    the = stories.tokenizer.convert_tokens_to_ids("the")
+    early = [next(made) for _ in range(20)]
+    assert all((batch.ids[:, 0] == the).all() and batch.counts for batch in early)
+    course.reached = 2
+    assert not any(next(made).counts for _ in range(5))
 
 
-def test_the_curriculum_does_not_go_by_terse_texts(stories):
-    """A batch is terse or usual as a whole, in the share that is asked for."""
-    made = batches(stories, {"entity_tracking": 1.0}, BoxCurriculum(2, 3, 0.5), terse=0.4)
+def test_a_course_that_is_over_has_the_usual_texts(stories):
+    """What a model is tuned on has the task's last lesson only."""
+    made = batches(stories, {"entity_tracking": 1.0}, "entity_tracking", after_the_course("entity_tracking"), size=20)
     box = stories.tokenizer.convert_tokens_to_ids("Box")
-    seen = [(batch.counts, bool((batch.ids == box).any())) for batch in (next(made) for _ in range(200))]
-    assert set(seen) == {(True, True), (False, False)}
-    assert 0.3 < seen.count((False, False)) / 200 < 0.5
+    assert all(((batch.ids == box).sum(1) == 2 * BOXES).all() for batch in (next(made) for _ in range(20)))
 
 
 @pytest.mark.parametrize("kind", ["entity_tracking", "theory_of_mind", "copying", "arithmetic", "instructions"])
 def test_answers_are_marked_and_padding_is_no_text(stories, kind):
     """Each marked token is a word behind which its text goes on or ends; rows end in padding that nothing counts."""
-    batch = next(batches(stories, {kind: 1.0}, BoxCurriculum(3, 3, 0.5), size=8))
+    task = kind if kind in STORIES else "entity_tracking"
+    batch = next(batches(stories, {kind: 1.0}, task, after_the_course(task), size=8))
     pad = stories.tokenizer.pad_token_id
     assert batch.is_answer.any(1).all()
     assert torch.equal(batch.is_text, batch.ids != pad)
@@ -93,7 +97,7 @@ def test_answers_are_marked_and_padding_is_no_text(stories, kind):
 
 def test_the_loss_is_that_of_answers_plus_a_share_of_the_other_words(stories, family):
     """Against a loop over tokens; padding counts for nothing."""
-    batch = next(batches(stories, {"theory_of_mind": 1.0}, BoxCurriculum(2, 2, 0.5), size=3))
+    batch = next(batches(stories, {"copying": 1.0}, "theory_of_mind", after_the_course("theory_of_mind"), size=3))
     recipe = family.students["small"].model_copy(update={"layers": 2, "heads": 2, "width": 8})
     model = new_family_model(recipe, 0, stories)
     told: list[float] = []
@@ -124,6 +128,7 @@ def test_training_is_repeatable_and_stops_when_told(stories, family):
             recipe,
             {"entity_tracking": 1.0},
             "entity_tracking",
+            Course(STORIES["entity_tracking"].lessons, 0.5),
             3,
             stories,
             "run",

@@ -28,25 +28,6 @@ Seeds = Annotated[list[Index], Distinct, Field(min_length=1, description="a list
 Names = Annotated[list[str], Distinct, Field(min_length=1, description="a list of names")]
 
 
-class Curriculum(Section):
-    """How entity tracking is learned: on few boxes first."""
-
-    first: AtLeastTwo
-    last: AtLeastTwo
-    raise_at: Share
-    terse: Annotated[float, Field(ge=0, le=1, description="a number between 0 and 1")]
-
-    @model_validator(mode="after")
-    def _grows(self) -> Curriculum:
-        if self.last < self.first:
-            raise ValueError(f"last is {self.last}, allowed: at least first ({self.first})")
-        return self
-
-    def grown(self) -> Curriculum:
-        """Return the curriculum of a model that has been through it."""
-        return self.model_copy(update={"first": self.last})
-
-
 class Shape(Teacher):
     """A model that is trained on stories until it reaches `level` on its task."""
 
@@ -73,7 +54,7 @@ class Family(Section):
     """A teacher and students of several sizes that learn from the same texts."""
 
     mixtures: dict[StoryName, Mixture]
-    curriculum: Curriculum
+    raise_at: dict[StoryName, Share]
     teacher: Shape
     gap: Gap
     tuning: dict[StoryName, Tuning]

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.models.corpus import EVALUATION_PROMPTS, EVALUATION_SEED, Questions, encode_questions
-from distilled_circuits.models.curriculum import BoxCurriculum, StoryBatch, story_batches
+from distilled_circuits.models.curriculum import Course, StoryBatch, story_batches
 from distilled_circuits.models.shapes import new_gpt2
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.models.training import Evaluation, Schedule, train
@@ -32,17 +32,16 @@ def family_vocabulary(lexicon: Lexicon) -> list[str]:
 
 @dataclass(frozen=True)
 class Stories:
-    """What all models of a family learn from: word lists, their tokenizer, and how entity tracking grows."""
+    """What all models of a family learn from: word lists and their tokenizer."""
 
     lexicon: Lexicon
     tokenizer: PreTrainedTokenizerFast
-    curriculum: Any
     device: torch.device
 
     @classmethod
-    def of(cls, lexicon: Lexicon, curriculum: Any, device: torch.device) -> Stories:
-        """Return the stories of word lists; `curriculum` is `family.curriculum` of params.yaml."""
-        return cls(lexicon, word_level_tokenizer(family_vocabulary(lexicon)), curriculum, device)
+    def of(cls, lexicon: Lexicon, device: torch.device) -> Stories:
+        """Return the stories of word lists."""
+        return cls(lexicon, word_level_tokenizer(family_vocabulary(lexicon)), device)
 
     def questions(self, task: str) -> Questions:
         """Return held-out prompts of a task, the same for all models of all seeds."""
@@ -65,27 +64,18 @@ def train_on_stories(
     recipe: Any,
     mixture: Mapping[str, float],
     task: str,
+    course: Course,
     seed: int,
     stories: Stories,
     label: str,
     after_evaluation: Callable[[Evaluation], bool | None] = lambda _: None,
 ) -> list[Evaluation]:
     """Train a model in place by a recipe in `family` of params.yaml, evaluated on `task`; `seed` orders the text."""
-    growth = stories.curriculum
-    curriculum = BoxCurriculum(growth.first, growth.last, growth.raise_at)
+    size = recipe.batch_size
     return train(
         model,
-        story_loss(model, recipe.text_weight, curriculum.note),
-        story_batches(
-            stories.lexicon,
-            stories.tokenizer,
-            mixture,
-            curriculum,
-            growth.terse,
-            recipe.batch_size,
-            seed,
-            stories.device,
-        ),
+        story_loss(model, recipe.text_weight, course.note),
+        story_batches(stories.lexicon, stories.tokenizer, mixture, task, course, size, seed, stories.device),
         Schedule(recipe.steps, recipe.learning_rate, recipe.warmup, recipe.weight_decay, recipe.evaluate_every),
         [stories.questions(task)],
         label,
@@ -94,14 +84,20 @@ def train_on_stories(
 
 
 def train_to_level(
-    recipe: Any, mixture: Mapping[str, float], task: str, seed: int, stories: Stories, label: str
+    recipe: Any, mixture: Mapping[str, float], raise_at: float, task: str, seed: int, stories: Stories, label: str
 ) -> tuple[PreTrainedModel, list[Evaluation]]:
     """Return a model trained from scratch up to the first evaluation that reaches the recipe's level, or to its end."""
     model = new_family_model(recipe, seed, stories)
+    course = Course(STORIES[task].lessons, raise_at)
     log = train_on_stories(
-        model, recipe, mixture, task, seed, stories, label, lambda found: found.accuracy[task] >= recipe.level
+        model, recipe, mixture, task, course, seed, stories, label, lambda found: found.accuracy[task] >= recipe.level
     )
     return model, log
+
+
+def after_the_course(task: str) -> Course:
+    """Return the course of a model that has been through it: the usual text alone."""
+    return Course([STORIES[task].example], raise_at=1.0)
 
 
 def story_loss(

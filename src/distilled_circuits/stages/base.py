@@ -18,8 +18,9 @@ def run(job: Job) -> None:
     recipe = job.param(f"family.students.{student}")
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
-    stories = Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum"), device)
-    model, log = train_to_level(recipe, job.param(f"family.mixtures.{task}"), task, seed, stories, job.name)
+    stories = Stories.of(load_lexicon(job.input("lexicon")), device)
+    mixture, raise_at = job.param(f"family.mixtures.{task}"), job.param(f"family.raise_at.{task}")
+    model, log = train_to_level(recipe, mixture, raise_at, task, seed, stories, job.name)
     reached = log[-1].accuracy[task]
     if reached < recipe.level:
         raise UserError(

@@ -33,7 +33,7 @@ def classroom(job: Job) -> Classroom:
         job.item["task"],
         job.param(f"family.tuning.{job.item['task']}"),
         job.param("family.teacher"),
-        Stories.of(load_lexicon(job.input("lexicon")), job.param("family.curriculum").grown(), device),
+        Stories.of(load_lexicon(job.input("lexicon")), device),
     )
 
 

@@ -16,7 +16,7 @@ from distilled_circuits.stages.job import Job
 from distilled_circuits.tasks.encoding import encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
 from distilled_circuits.tasks.prompt import Prompt
-from distilled_circuits.tasks.registry import STORIES, VARIANTS
+from distilled_circuits.tasks.registry import STORIES
 
 AT_ONCE = 500
 """Prompts encoded between two words of progress."""
@@ -28,11 +28,11 @@ def run(job: Job) -> None:
     pool = max(job.param("distillation.training").prompts, *job.param("distillation.sweep").sizes)
     lexicon = load_lexicon(job.input("lexicon"))
     tokenizer = word_level_tokenizer(family_vocabulary(lexicon))
-    story, variants = STORIES[job.item["task"]], VARIANTS[job.item["task"]]
+    story = STORIES[job.item["task"]]
     splits = {"test": sizes.test, "validation": sizes.validation, "circuit": sizes.circuit, "training": pool}
     total = sum(splits.values())
     with (
-        track(total + len(variants) * sizes.variants, f"{job.name} prompts") as progress,
+        track(total + len(story.variants) * sizes.variants, f"{job.name} prompts") as progress,
         write_hdf5(job.output("questions"), job.provenance("questions/1", seeds={"prompts": sizes.seed})) as file,
     ):
 
@@ -49,7 +49,7 @@ def run(job: Job) -> None:
         for split, size in splits.items():
             write(split, made[:size])
             made = made[size:]
-        for variant, make in variants.items():
+        for variant, make in story.variants.items():
             write(f"variants/{variant}", make(lexicon, sizes.variants, random.Random(sizes.seed + 1)))
 
 

@@ -18,7 +18,7 @@ from distilled_circuits.distillation.training import Schedule, Step, train_on_ci
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.family import Stories, train_on_stories
+from distilled_circuits.models.family import Stories, after_the_course, train_on_stories
 from distilled_circuits.models.loading import load_model
 from distilled_circuits.stages.stored_questions import Questions
 
@@ -153,7 +153,8 @@ class Classroom:
             }
         )
         student.model.train().requires_grad_(requires_grad=True)
-        train_on_stories(student.model, recipe, self.tuning.texts, self.task, run.seed, self.stories, run.label)
+        course = after_the_course(self.task)
+        train_on_stories(student.model, recipe, self.tuning.texts, self.task, course, run.seed, self.stories, run.label)
         student.model.eval().requires_grad_(requires_grad=False)
         for _ in range(self.training.steps):
             advance()

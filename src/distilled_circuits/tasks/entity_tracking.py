@@ -54,8 +54,11 @@ class Aside:
 
 
 FIRST_FORM = 0.5
-"""Share of training queries in the form that prompts have. The short form, a look-up of two steps, is learned first and
-the long one of three follows; asked for the short form half of the time, a model gets on without the long one."""
+"""Share of queries in the form that prompts have, in training texts of the last lesson."""
+AT_THE_FRONT = 0.5
+"""Share of a lesson's texts that have as many boxes as the lesson may have; the others have any number up to that."""
+FEWEST = 2
+"""Boxes of the first lesson."""
 DISTRACTOR_CLAUSE = "the {object} is {look}"
 LOOKS = ("big", "new", "old", "red")
 
@@ -95,11 +98,12 @@ def entity_tracking_example(
     style: Style,
     queries: int | None = None,
     distractor_clause: bool = False,
+    first_form: float = FIRST_FORM,
 ) -> Example:
     """Return a training text: a context and `queries` answered queries about different boxes (default: about all).
 
-    Queries have the style's first form in `FIRST_FORM` of the cases, else one of the others. No pair of object and
-    letter is a held-out one. A distractor clause stands between two clauses, so it needs two boxes.
+    Queries have the style's first form in the share `first_form`, else one of the others. No pair of object and letter
+    is a held-out one. A distractor clause stands between two clauses, so it needs two boxes.
     """
     while True:
         content = draw_pairs(lexicon.nouns, LETTERS, boxes, rng)
@@ -110,14 +114,34 @@ def entity_tracking_example(
             break
     pieces = context
     for word, letter in asked:
-        pieces += [*_query(_form(style, rng), letter), " ", (word, "answer"), "."]
+        pieces += [*_query(_form(style, first_form, rng), letter), " ", (word, "answer"), "."]
     text, roles = compose(pieces)
     return Example(text, roles["answer"], (), ())
 
 
-def _form(style: Style, rng: random.Random) -> str:
+def _form(style: Style, first_form: float, rng: random.Random) -> str:
     first, *others = style.queries
-    return first if not others or rng.random() < FIRST_FORM else rng.choice(others)
+    return first if not others or rng.random() < first_form else rng.choice(others)
+
+
+def usual_example(lexicon: Lexicon, rng: random.Random) -> Example:
+    """Return a training text in the wording and with the number of boxes that prompts have."""
+    return entity_tracking_example(lexicon, rng, BOXES, OBJECT_FIRST)
+
+
+def lesson(lexicon: Lexicon, rng: random.Random, boxes: int, first_form: float) -> Example:
+    """Return a training text of up to so many boxes: half of the texts have `boxes`, the others any number from two."""
+    number = boxes if rng.random() < AT_THE_FRONT else rng.randint(FEWEST, boxes)
+    return entity_tracking_example(lexicon, rng, number, OBJECT_FIRST, first_form=first_form)
+
+
+LESSONS = (
+    *(partial(lesson, boxes=boxes, first_form=0.0) for boxes in range(FEWEST, BOXES + 1)),
+    partial(lesson, boxes=BOXES, first_form=FIRST_FORM),
+)
+"""What is learned one after the other: look-ups of two steps (`Box F apple`), then those of three. Shown seven boxes at
+once a model stays at chance; asked for the long form from the start it needs twice the steps, since that form can only
+be learned when the look-up is there."""
 
 
 def entity_tracking_words(lexicon: Lexicon) -> list[str]:

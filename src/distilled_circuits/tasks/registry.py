@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from distilled_circuits.tasks import entity_tracking, theory_of_mind
@@ -21,6 +21,9 @@ from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example, Prompt, fixed_words
 from distilled_circuits.tasks.sequences import VERBS, sequence_example, sequence_prompts
 
+Lesson = Callable[[Lexicon, random.Random], Example]
+"""Makes a training text."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -29,8 +32,19 @@ class Task:
     name: str
     title: str
     prompts: Callable[[Lexicon, int, random.Random], list[Prompt]]
-    example: Callable[[Lexicon, random.Random], Example]
+    example: Lesson
     words: Callable[[Lexicon], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class Story(Task):
+    """A task that tells a story and asks about it: a model learns it by `lessons`, one after the other.
+
+    `variants` are prompts that are unlike the usual ones, by the name of what is different.
+    """
+
+    lessons: tuple[Lesson, ...]
+    variants: Mapping[str, Callable[[Lexicon, int, random.Random], list[Prompt]]]
 
 
 def _sequence_words(lexicon: Lexicon, elements: Sequence[str]) -> list[str]:
@@ -44,11 +58,6 @@ def _ioi_words(lexicon: Lexicon) -> list[str]:
 def _facts_words(lexicon: Lexicon) -> list[str]:
     wordings = (wording for wordings in QUESTIONS.values() for wording in wordings)
     return [*fixed_words("Q: ? A: .", *wordings), *(word for f in lexicon.facts for word in (f.person, f.answer))]
-
-
-def _usual_boxes(lexicon: Lexicon, rng: random.Random) -> Example:
-    usual = entity_tracking.OBJECT_FIRST
-    return entity_tracking.entity_tracking_example(lexicon, rng, entity_tracking.BOXES, usual)
 
 
 TASKS = {
@@ -77,28 +86,29 @@ TASKS = {
 STORIES = {
     task.name: task
     for task in (
-        Task(
+        Story(
             "entity_tracking",
             "Entity tracking",
             entity_tracking.entity_tracking_prompts,
-            _usual_boxes,
+            entity_tracking.usual_example,
             entity_tracking.entity_tracking_words,
+            entity_tracking.LESSONS,
+            entity_tracking.VARIANTS,
         ),
-        Task(
+        Story(
             "theory_of_mind",
             "Theory of mind",
             theory_of_mind.theory_of_mind_prompts,
             theory_of_mind.theory_of_mind_example,
             theory_of_mind.theory_of_mind_words,
+            theory_of_mind.LESSONS,
+            theory_of_mind.VARIANTS,
         ),
     )
 }
-"""The tasks that tell a story and ask about it, in the usual form."""
+"""The tasks that circuit distillation is tried on."""
 
-VARIANTS = {"entity_tracking": entity_tracking.VARIANTS, "theory_of_mind": theory_of_mind.VARIANTS}
-"""Prompts of each story task that are unlike the usual ones, by the name of what is different."""
-
-TEXTS: dict[str, Callable[[Lexicon, random.Random], Example]] = {
+TEXTS: dict[str, Lesson] = {
     "copying": copying_example,
     "arithmetic": arithmetic_example,
     "instructions": instruction_example,

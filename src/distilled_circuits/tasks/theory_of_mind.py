@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -39,12 +39,14 @@ CASES = {
 SEER = {"first sees": 0, "second sees": 1}
 """The character that sees the other."""
 QUESTION = "What does {asker} think is in the {container}? Answer:"
-
-FACT_QUESTION = "What is in the {container}? Answer:"
-"""Asked in training texts alone, so that finding a content is learned apart from who has seen it."""
+TERSE_FILLING = "{owner} {container} {content}."
+TERSE_VISIBILITY = "{who} {verb} {whom}."
 
 Question = tuple[int, int]
 """The asked character and the owner of the container, each 0 or 1."""
+ALL_QUESTIONS: tuple[Question, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+SHARES = (1, 1, 2, 2)
+"""How often training stories have each of the cases: then a third of the answers is `unknown`."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +97,84 @@ def theory_of_mind_prompts(
 
 
 def theory_of_mind_example(lexicon: Lexicon, rng: random.Random) -> Example:
-    """Return a training text: a story, what is in both containers, and one to four questions about thoughts.
-
-    Questions come in random order, all different, each answered. Stories in which somebody sees the other are twice as
-    frequent as the rest: then a third of the thoughts is `unknown`.
-    """
+    """Return a training text: a story and one to four different questions, answered, in random order."""
     while True:
-        story = _story(lexicon, rng, rng.choices(list(CASES), (1, 1, 2, 2))[0])
-        asked = rng.sample([(0, 0), (0, 1), (1, 0), (1, 1)], rng.randint(1, 4))
-        pieces = _telling(story)
-        if not any(is_held_out(compose([*pieces, *_asking(story, question)])[0]) for question in asked):
+        story = _story(lexicon, rng, rng.choices(list(CASES), SHARES)[0])
+        asked = rng.sample(ALL_QUESTIONS, rng.randint(1, 4))
+        if not _any_held_out(story, asked):
             break
-    answered = [[*_asking(story, question), " ", (story.answer(question), "answer"), "."] for question in asked]
-    for container, content in story.fillings:
-        fact = FACT_QUESTION.format(container=container)
-        answered.append([f" {fact} ", (content, "answer"), "."])
-    for part in rng.sample(answered, len(answered)):
-        pieces += part
+    pieces = _telling(story)
+    for question in asked:
+        pieces += [*_asking(story, question), " ", (story.answer(question), "answer"), "."]
     text, roles = compose(pieces)
     return Example(text, roles["answer"], (), ())
+
+
+def look_up_lesson(lexicon: Lexicon, rng: random.Random) -> Example:
+    """Return a training text without a needless word: who filled what, and what is in each container."""
+    story = _story(lexicon, rng, "neutral")
+    pieces = _terse_fillings(story)
+    for container, content in rng.sample(story.fillings, 2):
+        pieces += [f" {container} ", (content, "answer"), "."]
+    text, roles = compose(pieces)
+    return Example(text, roles["answer"], (), ())
+
+
+def thought_lesson(lexicon: Lexicon, rng: random.Random, usual_story: float, usual_question: float) -> Example:
+    """Return a story, all questions about thoughts, and a look-up for each character, by its name or its container.
+
+    The story has its usual wording in the share `usual_story` of texts, questions in such a story in the share
+    `usual_question`; all else is without a needless word.
+    """
+    while True:
+        story = _story(lexicon, rng, rng.choices(list(CASES), SHARES)[0])
+        if not _any_held_out(story, ALL_QUESTIONS):
+            break
+    usual = rng.random() < usual_story
+    pieces = _telling(story) if usual else _terse_telling(story)
+    asked = []
+    for question in ALL_QUESTIONS:
+        form = _asking if usual and rng.random() < usual_question else _terse_asking
+        asked.append((form(story, question), story.answer(question)))
+    for character, (container, content) in zip(story.characters, story.fillings, strict=True):
+        asked.append(([" ", rng.choice((character, container))], content))
+    for query, answer in rng.sample(asked, len(asked)):
+        pieces += [*query, " ", (answer, "answer"), "."]
+    text, roles = compose(pieces)
+    return Example(text, roles["answer"], (), ())
+
+
+def _any_held_out(story: Story, questions: Sequence[Question]) -> bool:
+    return any(is_held_out(compose([*_telling(story), *_asking(story, question)])[0]) for question in questions)
+
+
+def _terse_fillings(story: Story) -> list[Piece]:
+    both = zip(story.characters, story.fillings, strict=True)
+    return [" ".join(TERSE_FILLING.format(owner=who, container=box, content=what) for who, (box, what) in both)]
+
+
+def _terse_telling(story: Story) -> list[Piece]:
+    (one, other), verbs = story.characters, CASES[story.case]
+    seen = [
+        TERSE_VISIBILITY.format(who=a, verb=v, whom=b)
+        for a, v, b in zip((one, other), verbs, (other, one), strict=True)
+    ]
+    return [*_terse_fillings(story), *(" " + sentence for sentence in seen)]
+
+
+def _terse_asking(story: Story, question: Question) -> list[Piece]:
+    asker, owner = question
+    return [f" {story.characters[asker]} {story.fillings[owner][0]}"]
+
+
+LESSONS = (
+    look_up_lesson,
+    partial(thought_lesson, usual_story=0.0, usual_question=0.0),
+    partial(thought_lesson, usual_story=0.7, usual_question=0.0),
+    partial(thought_lesson, usual_story=0.8, usual_question=0.5),
+)
+"""What is learned one after the other. Whether somebody's own container is meant depends on character and container
+together and on neither alone: shown whole stories from the start, a model guesses for thousands of steps."""
 
 
 def theory_of_mind_words(lexicon: Lexicon) -> list[str]:
