@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {
-    "tasks": ["numerals", "words"],
+    "tasks": ["numerals"],
     "threads": {"training": 1, "analysis": 1},
     "models.mini.teacher": {
         "layers": 3, "heads": 4, "width": 32, "initial_scale": 0.15, "steps": 150, "batch_size": 16, "warmup": 10,

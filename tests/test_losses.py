@@ -9,7 +9,6 @@ from distilled_circuits.distillation.cka import (
     biased_cka,
     chance_cka,
     debiased_cka,
-    debiased_cka_over_batches,
 )
 from distilled_circuits.distillation.losses import (
     attention_divergence,
@@ -66,19 +65,6 @@ def test_debiased_cka_is_the_estimator_of_song(rows):
     assert debiased_cka(x + 50, y - 80).item() == pytest.approx(expected, abs=1e-3)
     with pytest.raises(ValueError, match="at least 4 rows, not 3"):
         debiased_cka(x[:3], y[:3])
-
-
-def test_over_batches_the_ratio_is_taken_once():
-    """Means of the three HSICs over batches, then one ratio, for all pairs of two x and three y at once."""
-    x, y = gaussian(24, 4, 0, batch=2), gaussian(24, 5, 1, batch=3)
-    y[:, :, :4] += x[:1]
-    found = debiased_cka_over_batches(zip(x[:, None].split(8, 2), y[None].split(8, 2), strict=True))
-    assert found.shape == (2, 3)
-    for a in range(2):
-        for b in range(3):
-            sides = ((x[a], y[b]), (x[a], x[a]), (y[b], y[b]))
-            means = [sum(slow_unbiased_hsic(p[n : n + 8], q[n : n + 8]) for n in (0, 8, 16)) / 3 for p, q in sides]
-            assert found[a, b].item() == pytest.approx(means[0] / math.sqrt(means[1] * means[2]), abs=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "p", "q"), [(16, 16, 16), (32, 16, 8), (64, 32, 32)])

@@ -11,7 +11,6 @@ from distilled_circuits.distillation.mapping import (
     ModelImpacts,
     agreement,
     baseline_offset,
-    circuit_heads,
     map_at_random,
     map_by_assignment,
     map_by_impact,
@@ -112,16 +111,6 @@ def test_log_probabilities_tie_less_and_are_counted_from_the_same_baselines():
     for kind, mapping in (("impact_own", own), ("impact", printed)):
         found = all_by_impact(student, teacher, kind=kind)
         assert (found.pairs, found.tied) == (mapping.pairs, 2)
-
-
-def test_circuits_are_the_costliest_heads():
-    """Thirty percent of five heads, rounded up: the two lowest accuracies, layers upwards; or log probabilities."""
-    accuracies, chances = [0.9, 0.3, 0.8, 0.2, 0.9], [-5.0, -1.0, -1.0, -2.0, -6.0]
-    impacts = model(0.9, *(impact(n, 0, *one) for n, one in enumerate(zip(accuracies, chances, strict=True))))
-    assert [str(head) for head in circuit_heads(impacts, 0.3)] == ["L1H0", "L3H0"]
-    assert [str(head) for head in circuit_heads(impacts, 0.3, "log_probability")] == ["L0H0", "L4H0"]
-    assert [str(head) for head in circuit_heads(impacts, 0.5)] == ["L1H0", "L2H0", "L3H0"]
-    assert [str(head) for head in circuit_heads(impacts, 0.61)] == ["L1H0", "L2H0", "L3H0", "L4H0"]
 
 
 def assignment_example(seed: int, students: int, teachers: int) -> tuple[ModelImpacts, ModelImpacts, np.ndarray]:

@@ -57,12 +57,12 @@ def test_a_finished_run_has_nothing_to_do(finished):
 def test_both_engines_make_the_same_bytes(finished, tmp_path):
     """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock.
 
-    All models, one of two tasks and one of three conditions of distillation, for the others are the same code; and
-    what is made of all of them, made once more in the first run.
+    All models and one of three conditions of distillation, for the others are the same code; and what is made of all
+    of them, made once more in the first run.
     """
     serial = smoke_project(tmp_path / "serial")
     of_all = {"verdicts@0-small-entity_tracking", "comparison", "report"}
-    others = {"words", "ce_random", "direct"}
+    others = {"ce_random", "direct"}
     left_out = {
         item.name
         for item in load_graph(serial).instances()
@@ -80,8 +80,8 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
 def test_every_artifact_describes_itself(finished, monkeypatch):
     """Schema, stage, parameters, inputs that are still as recorded, library versions, device and dtype."""
     found = artifacts(finished)
-    # The pair, the battery's models, two tasks, the tables; a story task's prompts, models, tables, runs and sweeps.
-    assert len(found) == 2 + 5 + 2 * 17 + 2 + 1 + 3 + 3 + 3 + 2
+    # The pair, the battery's models, a task, the tables; a story task's prompts, models, tables, runs and sweeps.
+    assert len(found) == 2 + 5 + 17 + 2 + 1 + 3 + 3 + 3 + 2
     monkeypatch.chdir(finished)
     for path in found:
         said = read_provenance(path)
@@ -118,14 +118,13 @@ def test_activations_are_complete(finished):
 
 
 def test_the_printed_score_of_a_model_with_itself_is_one(finished):
-    """On every task, and with permuted heads too; CKA gives it to the rotated copy as well."""
-    for task in ("numerals", "words"):
-        with h5py.File(finished / f"results/pairs/mini/{task}/battery.h5") as file:
-            variants = list(file["variants"].asstr())
-            scores = file["score"][0, :, :, 0]
-        assert scores[0, variants.index("printed")] == pytest.approx(1, abs=1e-6)
-        assert scores[1, variants.index("printed")] == pytest.approx(1, abs=1e-4)
-        assert scores[:3, variants.index("recommended")] == pytest.approx(1, abs=1e-4)
+    """And with permuted heads too; CKA gives it to the rotated copy as well."""
+    with h5py.File(finished / "results/pairs/mini/numerals/battery.h5") as file:
+        variants = list(file["variants"].asstr())
+        scores = file["score"][0, :, :, 0]
+    assert scores[0, variants.index("printed")] == pytest.approx(1, abs=1e-6)
+    assert scores[1, variants.index("printed")] == pytest.approx(1, abs=1e-4)
+    assert scores[:3, variants.index("recommended")] == pytest.approx(1, abs=1e-4)
 
 
 def test_noise_of_level_zero_is_the_stored_pair(finished):
@@ -158,11 +157,10 @@ def test_the_report_is_self_contained_and_complete(finished):
     )
     patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
-    assert page.count("<img") == 1 + 2 * 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 6
+    assert page.count("<img") == 1 + 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 6
     for anchor in (
         "mini-models",
         "mini-numerals",
-        "mini-words",
         "mini-alignment",
         "distillation-entity_tracking-0-small",
         "distillation-register",

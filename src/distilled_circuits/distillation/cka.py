@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 
@@ -25,16 +24,6 @@ def debiased_cka(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     In [-1, 1], and 0 by chance; 0 with gradient 0 where either side is constant. Raises ValueError below 4 rows.
     """
     return _ratio(*_unbiased_hsic(x, y))
-
-
-def debiased_cka_over_batches(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Return debiased CKA from batches (x, y) of one size: the mean of each HSIC first, the ratio once at the end.
-
-    This way to measure on many rows is that of Nguyen et al. (2021). Leading axes broadcast: x (a, 1, row, p) and
-    y (1, b, row, q) give all pairs (a, b).
-    """
-    found = [_unbiased_hsic(x, y) for x, y in batches]
-    return _ratio(*(torch.stack(terms).mean(0) for terms in zip(*found, strict=True)))
 
 
 def chance_cka(p: int, q: int, rows: int) -> float:

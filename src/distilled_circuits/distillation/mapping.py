@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping as Table
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,16 +82,6 @@ class Mapping:
     def distinct_teachers(self) -> int:
         """How many teacher heads take part: one may be the partner of several student heads."""
         return len({other for _, other in self.pairs})
-
-
-def circuit_heads(impacts: ModelImpacts, share: float, metric: Metric = "accuracy") -> tuple[Component, ...]:
-    """Return the `share` of heads (rounded up) whose single ablation costs most, layers upwards.
-
-    Ties, which are many in accuracy, are broken by the other metric, then by index.
-    """
-    number = max(1, math.ceil(share * len(impacts.heads)))
-    ranked = sorted(impacts.heads, key=lambda one: (getattr(one, metric), getattr(one, _second(metric)), one.head))
-    return tuple(sorted(impact.head for impact in ranked[:number]))
 
 
 def map_by_impact(

@@ -43,4 +43,5 @@ def model_record(
 def report_evaluation(label: str, evaluation: Evaluation) -> str:
     """Return one line with the accuracies at the end of training."""
     accuracies = ", ".join(f"{task} {accuracy:.3f}" for task, accuracy in evaluation.accuracy.items())
-    return f"{label}: accuracy (facts: memorised, others: unseen prompts) after {evaluation.step} steps: {accuracies}\n"
+    asked = "unseen prompts (facts: memorised ones)" if "facts" in evaluation.accuracy else "unseen prompts"
+    return f"{label}: accuracy on {asked} after {evaluation.step} steps: {accuracies}\n"

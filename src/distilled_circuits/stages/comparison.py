@@ -36,6 +36,7 @@ from distilled_circuits.stages.collect import (
     collect_distillations,
 )
 from distilled_circuits.stages.job import MODELS, Job
+from distilled_circuits.tasks.registry import STORIES
 
 
 def run(job: Job) -> None:
@@ -149,7 +150,7 @@ def _distillation(result: DistillationResults) -> dict[str, Any]:
     """Return what one student and task say, without the curves over steps."""
     said = {key: value for key, value in result.verdicts.items() if key not in ("provenance", "curves")}
     names = {"teacher": result.teacher, "student": result.student, "task": result.task}
-    return {"of": names, "title": TITLES[result.task], **said, "models_trained": _family(result)}
+    return {"of": names, "title": STORIES[result.task].title, **said, "models_trained": _family(result)}
 
 
 def _family(result: DistillationResults) -> dict[str, Any]:
@@ -163,9 +164,6 @@ def _family(result: DistillationResults) -> dict[str, Any]:
         }
         for name, record in result.models.items()
     }
-
-
-TITLES = {"entity_tracking": "Entity tracking", "theory_of_mind": "Theory of mind"}
 
 
 def _metrics(pairs: dict[str, Any], distilled: list[dict[str, Any]]) -> str:

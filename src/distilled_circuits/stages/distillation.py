@@ -7,41 +7,23 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from distilled_circuits.artifacts import read_json, replacing, to_json
+from distilled_circuits.artifacts import replacing, to_json
 from distilled_circuits.distillation.mapping import share_of_changed_pairs
 from distilled_circuits.distillation.trainable import trained_parameters
 from distilled_circuits.distillation.training import Step
-from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.family import Stories
-from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer, save_model
+from distilled_circuits.models.loading import load_tokenizer, save_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
 from distilled_circuits.stages.student_answers import Examination, companion, similarity
 from distilled_circuits.stages.student_training import Classroom, Run
-from distilled_circuits.tasks.lexicon import load_lexicon
-
-
-def classroom(job: Job) -> Classroom:
-    """Return what a stage that trains students starts from."""
-    device = choose_device(job.param("device"))
-    return Classroom(
-        job.input("base"),
-        HookLens(load_model(job.input("teacher"), device)),
-        read_json(job.input("mapping"), "mapping/2"),
-        job.param("distillation.training"),
-        job.item["task"],
-        job.param(f"family.tuning.{job.item['task']}"),
-        job.param("family.teacher"),
-        Stories.of(load_lexicon(job.input("lexicon")), device),
-    )
 
 
 def run(job: Job) -> None:
     """Train one student for each mapping of the condition; write the first, and the answers of all in model.json."""
     name, seed = job.item["condition"], job.item["seed"]
     condition, settings = job.param(f"conditions.{name}"), job.param("distillation.training")
-    room = classroom(job)
+    room = Classroom.of(job)
     device = room.teacher.device
     questions = stored_questions(job.input("questions"), "training", device, settings.prompts)
     circuits = job.param("distillation.circuits")

@@ -25,7 +25,7 @@ from distilled_circuits.circuits.head_circuits import (
 )
 from distilled_circuits.circuits.head_groups import Group, GroupFound, find_groups
 from distilled_circuits.circuits.head_sets import HeadSets
-from distilled_circuits.distillation.cka import debiased_cka
+from distilled_circuits.distillation.cka import chance_cka, debiased_cka
 from distilled_circuits.distillation.impact import measure_impacts
 from distilled_circuits.distillation.mapping import (
     Mapping as Pairs,
@@ -50,6 +50,8 @@ from distilled_circuits.stages.student_answers import Examination, companion, si
 
 BATCH = 100
 """Prompts of one forward pass."""
+ROWS = (16, 32, 64, 128, 256)
+"""Batch sizes for which biased CKA by chance is said."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def run(job: Job) -> None:
     mappings = _mappings(found["student"], found["teacher"], table, settings)
     student, teacher = (found[side].impacts for side in ("student", "teacher"))
     student_side, teacher_side = found["student"], found["teacher"]
+    widths = (student_side.lens.dimensions.d_head, teacher_side.lens.dimensions.d_head)
     exam = Examination.stored(job.input("questions"), device, settings.random_draws, settings.seed)
     records = {side: exam.record(each.lens) for side, each in found.items()}
     references = {side: exam.answers(each.lens, each.heads) for side, each in found.items()}
@@ -93,6 +96,7 @@ def run(job: Job) -> None:
         "prompts": len(questions),
         **{side: each.record for side, each in found.items()},
         "debiased_cka": table.tolist(),
+        "chance_cka": {rows: chance_cka(*widths, rows) for rows in ROWS},
         "companion": (table * agreement(student, teacher, student_side.heads, teacher_side.heads)).tolist(),
         "baseline_offset": baseline_offset(student, teacher),
         "changed_by_baseline": share_of_changed_pairs(mappings["impact"], mappings["impact_own"]),

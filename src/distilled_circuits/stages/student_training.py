@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distilled_circuits.artifacts import read_json
 from distilled_circuits.distillation.mapping import Mapping as Pairs
 from distilled_circuits.distillation.mapping import random_mappings
 from distilled_circuits.distillation.objective import AlignedPairs, Answers, Objective
@@ -19,8 +20,10 @@ from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.family import Stories, after_the_course, train_on_stories
-from distilled_circuits.models.loading import load_model
+from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import Questions
+from distilled_circuits.tasks.lexicon import load_lexicon
 
 BATCH = 250
 """Prompts of one forward pass without gradients."""
@@ -51,6 +54,21 @@ class Classroom:
     tuning: Any
     recipe: Any
     stories: Stories
+
+    @classmethod
+    def of(cls, job: Job) -> Classroom:
+        """Return what a job that trains students starts from."""
+        device = choose_device(job.param("device"))
+        return cls(
+            job.input("base"),
+            HookLens(load_model(job.input("teacher"), device)),
+            read_json(job.input("mapping"), "mapping/2"),
+            job.param("distillation.training"),
+            job.item["task"],
+            job.param(f"family.tuning.{job.item['task']}"),
+            job.param("family.teacher"),
+            Stories.of(load_lexicon(job.input("lexicon")), device),
+        )
 
     @property
     def circuit(self) -> list[Component]:

@@ -9,7 +9,6 @@ from typing import Any
 from distilled_circuits.artifacts import write_json
 from distilled_circuits.errors import UserError
 from distilled_circuits.progress import track
-from distilled_circuits.stages.distillation import classroom
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import Questions, stored_questions
 from distilled_circuits.stages.student_answers import accuracy, similarity
@@ -29,7 +28,7 @@ def run(job: Job) -> None:
     """Run all trials with a seed that no test uses; equal ones are run once."""
     name = job.item["condition"]
     sweep, settings = job.param("distillation.sweep"), job.param("distillation.training")
-    room = classroom(job)
+    room = Classroom.of(job)
     device = room.teacher.device
     pool = stored_questions(job.input("questions"), "training", device, max(settings.prompts, *sweep.sizes))
     asked = stored_questions(job.input("questions"), "validation", device)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from distilled_circuits.artifacts import open_hdf5, read_json, write_json
-from distilled_circuits.distillation.contrasts import Answers, gap_closed, measure_contrasts
+from distilled_circuits.distillation.contrasts import Answers, Contrast, gap_closed, measure_contrasts
 from distilled_circuits.distillation.verdicts import Setting, claim_verdicts, judge_task
 from distilled_circuits.stages.job import Job
-from distilled_circuits.statistics import percentile_interval, two_level_bootstrap
+from distilled_circuits.statistics import least_mcnemar_difference, percentile_interval, two_level_bootstrap
 
 KINDS = ("full", "circuit", "choice")
 """Accuracies that get intervals: of the model, of its circuit alone, and among the choices."""
@@ -45,7 +45,10 @@ def run(job: Job) -> None:
         "majority": float(np.max(np.unique(kinds, return_counts=True)[1]) / len(kinds)),
         "verdict": asdict(judge_task(contrasts, setting)),
         "claims": [asdict(claim) for claim in claim_verdicts(job.item["task"], contrasts, setting)],
-        "contrasts": {name: asdict(contrast) for name, contrast in contrasts.items()},
+        "contrasts": {
+            name: {**asdict(contrast), "detectable": _detectable(contrast, answers["full"].prompts)}
+            for name, contrast in contrasts.items()
+        },
         "models": {
             name: {**_accuracies(name, answers, resamples), **_described(name, trained, untrained, kinds, answers)}
             for name in ("base", *runs, "teacher")
@@ -106,6 +109,13 @@ def _described(
         "pairs": len(found[0].get("pairs", [])),
         "changed_pairs": _mean([each.get("changed_pairs") for each in found]),
     }
+
+
+def _detectable(contrast: Contrast, prompts: int) -> float | None:
+    """Return the least difference that McNemar's test would find between two models that disagree as often."""
+    tests = [test for seed in contrast.seeds for test in seed.tests]
+    discordant = np.mean([test.only_first + test.only_second for test in tests])
+    return least_mcnemar_difference(prompts, round(float(discordant)))
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -137,6 +137,7 @@ def lesson(lexicon: Lexicon, rng: random.Random, boxes: int, first_form: float) 
 
 LESSONS = (
     *(partial(lesson, boxes=boxes, first_form=0.0) for boxes in range(FEWEST, BOXES + 1)),
+    partial(lesson, boxes=FEWEST + 1, first_form=FIRST_FORM),
     partial(lesson, boxes=BOXES, first_form=FIRST_FORM),
 )
 """What is learned one after the other: look-ups of two steps (`Box F apple`), then those of three. Shown seven boxes at
