@@ -66,9 +66,8 @@ def test_random_mappings_are_drawn_for_each_seed_and_share_no_pair(room):
     assert drawn[0] == room.mappings(condition(mapping="random", maps=3), 0)
     for found in (*drawn[0], *drawn[1]):
         assert [own for own, _ in found.pairs] == [own for own, _ in aligned.pairs]
-        assert sorted(other for _, other in found.pairs) == sorted(other for _, other in aligned.pairs)
-        # L2H2 serves two of three students: one of them must keep it.
-        assert len(set(found.pairs) & set(aligned.pairs)) == 1
+        # L2H2 serves two of three students, so that one of them gets the other head of the teacher's circuit.
+        assert not set(found.pairs) & set(aligned.pairs)
 
 
 def test_heads_outside_are_as_many_and_none_of_the_circuit(room):

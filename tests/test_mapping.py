@@ -1,5 +1,6 @@
 """Hand-made impacts give the mappings that the specification of circuit distillation demands, ties and all."""
 
+from collections import Counter
 from itertools import permutations
 
 import numpy as np
@@ -193,36 +194,44 @@ def test_identity_goes_by_order():
     assert partners(map_by_order(heads[:1], longer)) == ["L0H0"]
 
 
+TEACHERS = [Component(1, n) for n in range(8)]
+"""A teacher's circuit."""
+
+
 def test_random_control_keeps_heads_and_shares_no_pair():
     """Same student heads, same multiset of teacher heads, no pair of the aligned mapping; three of them differ."""
     pairs = tuple((Component(0, n), Component(1, n % 4)) for n in range(8))
     for seed in range(20):
-        controls = random_mappings(Mapping(pairs), 3, np.random.default_rng(seed))
+        controls = random_mappings(Mapping(pairs), TEACHERS, 3, np.random.default_rng(seed))
         assert len({control.pairs for control in controls}) == 3
         for control in controls:
             assert [own for own, _ in control.pairs] == [own for own, _ in pairs]
             assert sorted(other for _, other in control.pairs) == sorted(other for _, other in pairs)
             assert share_of_changed_pairs(Mapping(pairs), control) == 1
-        assert random_mappings(Mapping(pairs), 3, np.random.default_rng(seed)) == controls
+        assert random_mappings(Mapping(pairs), TEACHERS, 3, np.random.default_rng(seed)) == controls
 
 
 def test_random_control_reaches_every_map():
     """Of four heads there are nine maps without a pair in common; all are drawn, none much more often."""
     aligned = Mapping(tuple((Component(0, n), Component(1, n)) for n in range(4)))
     rng = np.random.default_rng(0)
-    drawn = [map_at_random(aligned, rng).pairs for _ in range(900)]
+    drawn = [map_at_random(aligned, TEACHERS, rng).pairs for _ in range(900)]
     counts = [drawn.count(pairs) for pairs in set(drawn)]
     assert len(counts) == 9
     assert min(counts) > 50
-    assert len(random_mappings(aligned, 20, rng)) == 9
+    assert len(random_mappings(aligned, TEACHERS, 20, rng)) == 9
 
 
-def test_random_control_of_a_collapsed_mapping_keeps_as_few_pairs_as_possible():
-    """Five of eight student heads share one teacher head: two of them must keep it; all eight: nothing can change."""
+def test_random_control_of_a_collapsed_mapping_has_other_heads_of_the_circuit():
+    """Five of eight student heads share one teacher head: two of them cannot have another of the multiset."""
     pairs = tuple((Component(0, n), Component(1, max(0, n - 4))) for n in range(8))
     for seed in range(5):
-        control = map_at_random(Mapping(pairs), np.random.default_rng(seed))
-        assert len(set(control.pairs) & set(pairs)) == 2
-        assert sorted(other for _, other in control.pairs) == sorted(other for _, other in pairs)
+        control = map_at_random(Mapping(pairs), TEACHERS, np.random.default_rng(seed))
+        assert share_of_changed_pairs(Mapping(pairs), control) == 1
+        kept = Counter(other for _, other in pairs) & Counter(other for _, other in control.pairs)
+        assert kept.total() == 6
     collapsed = Mapping(tuple((Component(0, n), Component(1, 0)) for n in range(3)))
-    assert random_mappings(collapsed, 3, np.random.default_rng(0)) == (collapsed,)
+    controls = random_mappings(collapsed, TEACHERS, 3, np.random.default_rng(0))
+    assert len(controls) == 3
+    assert all(share_of_changed_pairs(collapsed, control) == 1 for control in controls)
+    assert random_mappings(collapsed, TEACHERS[:1], 3, np.random.default_rng(0)) == (collapsed,)

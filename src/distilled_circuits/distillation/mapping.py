@@ -158,26 +158,33 @@ def map_by_order(student_circuit: Sequence[Component], teacher_circuit: Sequence
     return Mapping(tuple((head, other[round(n * stretch)]) for n, head in enumerate(own)))
 
 
-def map_at_random(aligned: Mapping, rng: np.random.Generator) -> Mapping:
+def map_at_random(aligned: Mapping, teacher_circuit: Sequence[Component], rng: np.random.Generator) -> Mapping:
     """Return the control: the same student heads and the same multiset of teacher heads, no pair as in `aligned`.
 
-    Where that cannot be (one teacher head serves more than half of the student heads) as few pairs as possible stay;
-    no other teacher head is drawn, or the control would differ in more than in who is paired with whom.
+    Where that cannot be (one teacher head serves more than half of the student heads) as few pairs as possible would
+    stay: these get another head of the teacher's circuit instead, for a control that is the aligned mapping is none.
     """
     teachers = [other for _, other in aligned.pairs]
     same = np.array([[one == other for other in teachers] for one in teachers])
     # A pair that stays costs more than all random costs together.
     _, dealt = linear_sum_assignment(len(teachers) * same + rng.random(same.shape))
-    return Mapping(tuple((own, teachers[n]) for (own, _), n in zip(aligned.pairs, dealt.tolist(), strict=True)))
+    pairs = []
+    for (own, partner), n in zip(aligned.pairs, dealt.tolist(), strict=True):
+        others = [head for head in teacher_circuit if head != partner]
+        stays = teachers[n] == partner and others
+        pairs.append((own, others[rng.integers(len(others))] if stays else teachers[n]))
+    return Mapping(tuple(pairs))
 
 
-def random_mappings(aligned: Mapping, number: int, rng: np.random.Generator) -> tuple[Mapping, ...]:
+def random_mappings(
+    aligned: Mapping, teacher_circuit: Sequence[Component], number: int, rng: np.random.Generator
+) -> tuple[Mapping, ...]:
     """Return `number` different controls of `map_at_random`, fewer where no more were found in 100 draws for each."""
     found: dict[Mapping, None] = {}
     for _ in range(100 * number):
         if len(found) == number:
             break
-        found[map_at_random(aligned, rng)] = None
+        found[map_at_random(aligned, teacher_circuit, rng)] = None
     return tuple(found)
 
 

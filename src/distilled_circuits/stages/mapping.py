@@ -40,6 +40,7 @@ from distilled_circuits.distillation.mapping import (
     share_of_changed_pairs,
 )
 from distilled_circuits.distillation.reading import read_in_batches
+from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import choose_device, load_model
@@ -112,17 +113,21 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
     means = mean_activations(lens, questions.corrupted, BATCH)
     sets = HeadSets(lens, questions.prompts, means, BATCH)
     groups = [Group(**group.model_dump()) for group in settings.groups]
+    patched = _path_patching(lens, questions, groups)
     searched: dict[str, Any]
     if method == "path_patching":
-        chosen = find_groups(lens, questions.prompts, questions.roles, groups, BATCH)
+        if patched is None:
+            raise UserError(_no_positions(groups, questions))
+        chosen = patched
         searched = {"groups": {name: _group(each) for name, each in chosen.items()}}
     else:
         ranking = rank_by_ablation(sets, questions.choices)
         search = _search(method, sets, list(ranking), settings)
         chosen = {"circuit": GroupFound(torch.zeros(0), search.heads)}
-        groups = [Group("circuit", "last", "logits", None, settings.share)]
         scores = {"circuit": {"scores": [ranking[head] for head in sets.heads], "heads": list(map(str, search.heads))}}
         searched = {"groups": scores, "curve": list(search.faithfulness)}
+    said_of_groups = None if patched is None else _judge_groups(lens, sets, questions, means, groups, patched)
+    groups = groups if method == "path_patching" else [Group("circuit", "last", "logits", None, settings.share)]
     circuit = circuit_of(groups, chosen, "heads")
     places = sorted({place for group in circuit.values() for place in group})
     rng = np.random.default_rng(settings.seed)
@@ -142,7 +147,7 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
         "circuit_accuracy": sets.accuracy(places),
         "without_heads": sets.accuracy(()),
         "random_accuracy": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
-        "at_positions": _at_positions(lens, questions, means, groups, chosen) if method == "path_patching" else None,
+        "path_patching": said_of_groups,
         "minimality": {
             name: {str(place.head): {**asdict(one), "score": _finite(one.score)} for place, one in group.items()}
             for name, group in judged.items()
@@ -167,14 +172,42 @@ def _search(method: str, sets: HeadSets, ranking: list[Component], settings: Any
     return top_by_faithfulness(sets, ranking, settings.share, settings.faithfulness)
 
 
-def _at_positions(
-    lens: HookLens, questions: Questions, means: Any, groups: list[Group], chosen: Mapping[str, GroupFound]
-) -> float:
-    """Return the circuit's accuracy with each head kept at its group's position alone (Prakash et al.)."""
+def _path_patching(lens: HookLens, questions: Questions, groups: list[Group]) -> dict[str, GroupFound] | None:
+    """Return the groups backward from the logits; None where the task has no such positions."""
+    if not {group.position for group in groups} <= set(questions.roles):
+        return None
+    return find_groups(lens, questions.prompts, questions.roles, groups, BATCH)
+
+
+def _no_positions(groups: list[Group], questions: Questions) -> str:
+    wanted = sorted({group.position for group in groups} - set(questions.roles))
+    return (
+        f"distillation.circuits.groups stand at {', '.join(wanted)}, which prompts of this task do not have: choose "
+        "another of distillation.circuits.methods"
+    )
+
+
+def _judge_groups(
+    lens: HookLens,
+    sets: HeadSets,
+    questions: Questions,
+    means: Any,
+    groups: list[Group],
+    found: Mapping[str, GroupFound],
+) -> dict[str, Any]:
+    """Return the groups and what they answer alone: everywhere, and only where each stands (Prakash et al.)."""
     roles = {group.position: questions.roles[group.position] for group in groups}
-    sets = HeadSets(lens, questions.prompts, means, BATCH, roles)
-    places = circuit_of(groups, chosen, "positions")
-    return sets.accuracy({place for group in places.values() for place in group})
+    standing = HeadSets(lens, questions.prompts, means, BATCH, roles)
+    kept = {
+        positions: {place for group in circuit_of(groups, found, positions).values() for place in group}
+        for positions in ("heads", "positions")
+    }
+    return {
+        "groups": {name: list(map(str, group.heads)) for name, group in found.items()},
+        "heads": len({head for group in found.values() for head in group.heads}),
+        "circuit_accuracy": sets.accuracy(kept["heads"]),
+        "at_positions": standing.accuracy(kept["positions"]),
+    }
 
 
 def _similarity(student: _Found, teacher: _Found, questions: Questions) -> np.ndarray:

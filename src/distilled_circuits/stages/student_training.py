@@ -89,7 +89,8 @@ class Classroom:
         )
         if condition.mapping != "random":
             return [aligned]
-        return list(random_mappings(aligned, condition.maps, np.random.default_rng(seed)))
+        teachers = [Component.parse(name) for name in self.mapped["teacher"]["circuit"]]
+        return list(random_mappings(aligned, teachers, condition.maps, np.random.default_rng(seed)))
 
     def trained_heads(self, condition: Any, student: HookLens, seed: int) -> list[Component] | None:
         """Return the heads that a condition trains, None for the whole model; those outside are drawn by the seed."""
