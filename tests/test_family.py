@@ -16,7 +16,7 @@ from distilled_circuits.params import load_params
 from distilled_circuits.tasks.entity_tracking import BOXES
 from distilled_circuits.tasks.lexicon import load_lexicon
 from distilled_circuits.tasks.prompt import Example
-from distilled_circuits.tasks.registry import STORIES
+from distilled_circuits.tasks.stories import STORIES
 
 CPU = torch.device("cpu")
 

@@ -20,7 +20,8 @@ from distilled_circuits.tasks.entity_tracking import (
 )
 from distilled_circuits.tasks.pairs import draw_pairs, unseen_together
 from distilled_circuits.tasks.prompt import Prompt, fill, fixed_words, is_held_out
-from distilled_circuits.tasks.registry import STORIES, TASKS, TEXTS, vocabulary
+from distilled_circuits.tasks.registry import TASKS, vocabulary
+from distilled_circuits.tasks.stories import STORIES, TEXTS, story_vocabulary
 from distilled_circuits.tasks.theory_of_mind import theory_of_mind_example, theory_of_mind_prompts
 
 BOX = re.compile(r"(?:[Tt]he )?(\w+) (?:is in Box )?([A-Z])\b|Box ([A-Z]) has the (\w+)")
@@ -41,7 +42,7 @@ MAKERS = {
 @pytest.fixture(scope="module")
 def tokenizer(lexicon):
     """A tokenizer of the stories' words and nothing else."""
-    return word_level_tokenizer(vocabulary(lexicon, [*STORIES, *TEXTS]))
+    return word_level_tokenizer(story_vocabulary(lexicon))
 
 
 def boxes(text: str) -> list[tuple[str, str]]:
@@ -81,14 +82,14 @@ def test_the_vocabulary_of_the_old_tasks_is_what_trained_models_have(lexicon):
     assert len(known) == 336
     digest = "533eb2954c1544c59c95f03212446ed885e0aff7d761c022fcf943d3a40b33c7"
     assert hashlib.sha256("\n".join(known).encode()).hexdigest() == digest
-    assert known == vocabulary(lexicon, list(TASKS))
+    assert known == vocabulary(lexicon, [task.words for task in TASKS.values()])
 
 
 def test_a_task_brings_its_own_words_only(lexicon):
     """Every name has words; those of all together are the union, and stories know no towns."""
-    names = [*TASKS, *STORIES, *TEXTS]
-    assert set(vocabulary(lexicon, names)) == {word for name in names for word in vocabulary(lexicon, [name])}
-    stories = vocabulary(lexicon, [*STORIES, *TEXTS])
+    names = [*STORIES, *TEXTS]
+    stories = story_vocabulary(lexicon)
+    assert set(stories) == {word for name in names for word in story_vocabulary(lexicon, [name])}
     assert not {fact.answer for fact in lexicon.facts} & set(stories)
     assert set(lexicon.fillers) <= set(stories) and len(stories) < 300
 
@@ -397,7 +398,7 @@ def test_records_of_old_tasks_have_no_new_fields(lexicon):
 @pytest.mark.parametrize("name", [*STORIES, *TEXTS])
 def test_every_training_text_is_in_the_vocabulary(name, lexicon):
     """A model that knows the words of one kind of text reads all its texts; answers are single tokens."""
-    tokenizer = word_level_tokenizer(vocabulary(lexicon, [name]))
+    tokenizer = word_level_tokenizer(story_vocabulary(lexicon, [name]))
     rng = random.Random(0)
     make = STORIES[name].example if name in STORIES else TEXTS[name]
     for _ in range(300):

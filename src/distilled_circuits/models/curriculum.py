@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example
-from distilled_circuits.tasks.registry import STORIES, TEXTS, Lesson
+from distilled_circuits.tasks.registry import Lesson
+from distilled_circuits.tasks.stories import STORIES, TEXTS
 
 MEMORY = 0.9
 """Weight of the past in the running accuracy that the course goes by."""

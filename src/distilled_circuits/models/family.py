@@ -17,17 +17,12 @@ from distilled_circuits.models.shapes import new_gpt2
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.models.training import Evaluation, Schedule, train
 from distilled_circuits.tasks.lexicon import Lexicon
-from distilled_circuits.tasks.registry import STORIES, TEXTS, vocabulary
+from distilled_circuits.tasks.stories import STORIES, story_vocabulary
 
 POSITIONS = 160
 """Longest text: seven boxes, each asked for once."""
 SEEDS_APART = 100
 """Distance between the seeds of one family's models and those of the next."""
-
-
-def family_vocabulary(lexicon: Lexicon) -> list[str]:
-    """Return the words of all stories and other texts: one tokenizer for all models, whatever they are trained on."""
-    return vocabulary(lexicon, (*STORIES, *TEXTS))
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Stories:
     @classmethod
     def of(cls, lexicon: Lexicon, device: torch.device) -> Stories:
         """Return the stories of word lists."""
-        return cls(lexicon, word_level_tokenizer(family_vocabulary(lexicon)), device)
+        return cls(lexicon, word_level_tokenizer(story_vocabulary(lexicon)), device)
 
     def questions(self, task: str) -> Questions:
         """Return held-out prompts of a task, the same for all models of all seeds."""

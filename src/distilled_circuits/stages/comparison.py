@@ -36,7 +36,7 @@ from distilled_circuits.stages.collect import (
     collect_distillations,
 )
 from distilled_circuits.stages.job import MODELS, Job
-from distilled_circuits.tasks.registry import STORIES
+from distilled_circuits.tasks.stories import STORIES
 
 
 def run(job: Job) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from distilled_circuits.artifacts import HDF5Writer, write_hdf5
-from distilled_circuits.models.family import family_vocabulary
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.tasks.encoding import encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
 from distilled_circuits.tasks.prompt import Prompt
-from distilled_circuits.tasks.registry import STORIES
+from distilled_circuits.tasks.stories import STORIES, story_vocabulary
 
 AT_ONCE = 500
 """Prompts encoded between two words of progress."""
@@ -27,7 +26,7 @@ def run(job: Job) -> None:
     sizes = job.param("distillation.questions")
     pool = max(job.param("distillation.training").prompts, *job.param("distillation.sweep").sizes)
     lexicon = load_lexicon(job.input("lexicon"))
-    tokenizer = word_level_tokenizer(family_vocabulary(lexicon))
+    tokenizer = word_level_tokenizer(story_vocabulary(lexicon))
     story = STORIES[job.item["task"]]
     splits = {"test": sizes.test, "validation": sizes.validation, "circuit": sizes.circuit, "training": pool}
     total = sum(splits.values())

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from distilled_circuits.tasks import entity_tracking, theory_of_mind
-from distilled_circuits.tasks.drills import (
-    arithmetic_example,
-    arithmetic_words,
-    copying_example,
-    copying_words,
-    instruction_example,
-    instruction_words,
-)
 from distilled_circuits.tasks.facts import QUESTIONS, facts_example, facts_prompts
 from distilled_circuits.tasks.ioi import FRAMES, ioi_example, ioi_prompts
 from distilled_circuits.tasks.lexicon import Lexicon
@@ -23,6 +14,8 @@ from distilled_circuits.tasks.sequences import VERBS, sequence_example, sequence
 
 Lesson = Callable[[Lexicon, random.Random], Example]
 """Makes a training text."""
+Words = Callable[[Lexicon], Iterable[str]]
+"""Returns the words and marks that a kind of text can have."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +26,7 @@ class Task:
     title: str
     prompts: Callable[[Lexicon, int, random.Random], list[Prompt]]
     example: Lesson
-    words: Callable[[Lexicon], Iterable[str]]
-
-
-@dataclass(frozen=True)
-class Story(Task):
-    """A task that tells a story and asks about it: a model learns it by `lessons`, one after the other.
-
-    `variants` are prompts that are unlike the usual ones, by the name of what is different.
-    """
-
-    lessons: tuple[Lesson, ...]
-    variants: Mapping[str, Callable[[Lexicon, int, random.Random], list[Prompt]]]
+    words: Words
 
 
 def _sequence_words(lexicon: Lexicon, elements: Sequence[str]) -> list[str]:
@@ -83,47 +65,6 @@ TASKS = {
 }
 
 
-STORIES = {
-    task.name: task
-    for task in (
-        Story(
-            "entity_tracking",
-            "Entity tracking",
-            entity_tracking.entity_tracking_prompts,
-            entity_tracking.usual_example,
-            entity_tracking.entity_tracking_words,
-            entity_tracking.LESSONS,
-            entity_tracking.VARIANTS,
-        ),
-        Story(
-            "theory_of_mind",
-            "Theory of mind",
-            theory_of_mind.theory_of_mind_prompts,
-            theory_of_mind.theory_of_mind_example,
-            theory_of_mind.theory_of_mind_words,
-            theory_of_mind.LESSONS,
-            theory_of_mind.VARIANTS,
-        ),
-    )
-}
-"""The tasks that circuit distillation is tried on."""
-
-TEXTS: dict[str, Lesson] = {
-    "copying": copying_example,
-    "arithmetic": arithmetic_example,
-    "instructions": instruction_example,
-}
-"""Training texts beside those of the tasks."""
-
-WORDS: dict[str, Callable[[Lexicon], Iterable[str]]] = {
-    **{name: task.words for name, task in (TASKS | STORIES).items()},
-    "copying": copying_words,
-    "arithmetic": arithmetic_words,
-    "instructions": instruction_words,
-}
-"""The words and marks of each task and of the other training texts."""
-
-
-def vocabulary(lexicon: Lexicon, tasks: Iterable[str] = tuple(TASKS)) -> list[str]:
-    """Return every word and mark that the named tasks and training texts can write, and the fillers, sorted."""
-    return sorted({*lexicon.fillers, *(word for name in tasks for word in WORDS[name](lexicon))})
+def vocabulary(lexicon: Lexicon, words: Iterable[Words] = tuple(task.words for task in TASKS.values())) -> list[str]:
+    """Return every word and mark that tasks can write, those above by default, and the fillers, sorted."""
+    return sorted({*lexicon.fillers, *(word for of_one in words for word in of_one(lexicon))})
