@@ -59,7 +59,7 @@ def test_the_committed_file_is_valid():
         ("tasks", ["ioi", "ioi"], "tasks: lists a value twice"),
         ("pairs", ["mini", "maxi"], "pairs names 'maxi', allowed: mini"),
         ("distillation.runs", ["ce"], "distillation.runs names 'ce', allowed: ce_full, ce_circuit"),
-        ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (128)"),
+        ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (96)"),
         ("models.mini.student.layers", [6], "models.mini: student.layers is [6], allowed: layers of the teacher, 0"),
         (
             "activations.sites",
@@ -81,7 +81,7 @@ def test_the_committed_file_is_valid():
         ("distillation.students", ["tiny"], "distillation.students names 'tiny', allowed: small, large"),
         ("distillation.training.prompts", 9, "distillation: training.prompts and sweep.sizes go down to 9, allowed:"),
         ("distillation.sweep.sized", ["ce"], "distillation.sweep.sized names 'ce', allowed: ce_full, ce_circuit"),
-        ("family.teacher.heads", 7, "family.teacher: heads is 7, allowed: a divisor of width (128)"),
+        ("family.teacher.heads", 7, "family.teacher: heads is 7, allowed: a divisor of width (96)"),
         ("family.raise_at.theory_of_mind", 1.5, "family.raise_at.theory_of_mind: found 1.5, allowed: a number"),
         ("family.mixtures.theory_of_mind", {"chess": 1}, "family.mixtures.theory_of_mind.chess: found 'chess'"),
         ("noise.levels.stop", -1.0, "noise.levels.stop: found -1.0, allowed: a number above 0"),

@@ -95,6 +95,7 @@ class HeadCircuits(Section):
     groups: Annotated[list[HeadGroup], Field(min_length=1, description="a list of groups")]
     share: Portion
     faithfulness: Portion
+    searched: AtLeastEight
     hungarian: Hungarian
     random_draws: Count
     seed: Index

@@ -122,7 +122,8 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
         searched = {"groups": {name: _group(each) for name, each in chosen.items()}}
     else:
         ranking = rank_by_ablation(sets, questions.choices)
-        search = _search(method, sets, list(ranking), settings)
+        few = HeadSets(lens, questions.first(settings.searched).prompts, means, BATCH)
+        search = _search(method, sets if method == "ablation" else few, list(ranking), settings)
         chosen = {"circuit": GroupFound(torch.zeros(0), search.heads)}
         scores = {"circuit": {"scores": [ranking[head] for head in sets.heads], "heads": list(map(str, search.heads))}}
         searched = {"groups": scores, "curve": list(search.faithfulness)}
