@@ -68,6 +68,7 @@ class Questions(Section):
     variants: AtLeastEight
     validation: AtLeastEight
     circuit: AtLeastEight
+    training: AtLeastEight
     seed: Index
 
 
@@ -104,7 +105,7 @@ class HeadCircuits(Section):
 class Training(Section):
     """What all conditions share."""
 
-    prompts: Count
+    prompts: dict[StoryName, Count]
     steps: Count
     batch_size: AtLeastEight
     warmup: Count
@@ -139,12 +140,14 @@ class Distillation(Section):
 
     @model_validator(mode="after")
     def _fills_a_batch(self) -> Distillation:
-        smallest = min(self.training.prompts, *self.sweep.sizes)
-        if smallest < self.training.batch_size:
-            raise ValueError(
-                f"training.prompts and sweep.sizes go down to {smallest}, allowed: at least training.batch_size "
-                f"({self.training.batch_size})"
-            )
+        numbers = [*self.training.prompts.values(), *self.sweep.sizes]
+        least, most = self.training.batch_size, self.questions.training
+        for number in (min(numbers), max(numbers)):
+            if not least <= number <= most:
+                raise ValueError(
+                    f"training.prompts and sweep.sizes have {number}, allowed: training.batch_size ({least}) to "
+                    f"questions.training ({most})"
+                )
         return self
 
 

@@ -25,7 +25,7 @@ def run(job: Job) -> None:
     condition, settings = job.param(f"conditions.{name}"), job.param("distillation.training")
     room = Classroom.of(job)
     device = room.teacher.device
-    questions = stored_questions(job.input("questions"), "training", device, settings.prompts)
+    questions = stored_questions(job.input("questions"), "training", device, settings.prompts[job.item["task"]])
     circuits = job.param("distillation.circuits")
     exam = Examination.stored(job.input("questions"), device, circuits.random_draws, circuits.seed)
     of_teacher = exam.record(room.teacher)

@@ -24,11 +24,10 @@ AT_ONCE = 500
 def run(job: Job) -> None:
     """Make the prompts and write them split by split; the variants are splits of their own."""
     sizes = job.param("distillation.questions")
-    pool = max(job.param("distillation.training").prompts, *job.param("distillation.sweep").sizes)
     lexicon = load_lexicon(job.input("lexicon"))
     tokenizer = word_level_tokenizer(story_vocabulary(lexicon))
     story = STORIES[job.item["task"]]
-    splits = {"test": sizes.test, "validation": sizes.validation, "circuit": sizes.circuit, "training": pool}
+    splits = {"test": sizes.test, "validation": sizes.validation, "circuit": sizes.circuit, "training": sizes.training}
     total = sum(splits.values())
     with (
         track(total + len(story.variants) * sizes.variants, f"{job.name} prompts") as progress,

@@ -30,9 +30,9 @@ def run(job: Job) -> None:
     sweep, settings = job.param("distillation.sweep"), job.param("distillation.training")
     room = Classroom.of(job)
     device = room.teacher.device
-    pool = stored_questions(job.input("questions"), "training", device, max(settings.prompts, *sweep.sizes))
+    pool = stored_questions(job.input("questions"), "training", device)
     asked = stored_questions(job.input("questions"), "validation", device)
-    trials = list(_trials(name, job.param(f"conditions.{name}"), sweep, settings.prompts))
+    trials = list(_trials(name, job.param(f"conditions.{name}"), sweep, settings.prompts[job.item["task"]]))
     known: dict[tuple[str, int], dict[str, Any]] = {}
     rows = []
     with track(len(trials), f"{job.name} trials") as progress:
