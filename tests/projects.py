@@ -54,7 +54,10 @@ SMOKE: dict[str, Any] = {
     },
     "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24, "training": 32},
     "distillation.circuits": {"random_draws": 2},
-    "distillation.training": {"prompts": {"entity_tracking": 32, "theory_of_mind": 32}, "steps": 4, "batch_size": 16, "warmup": 2, "log_every": 2},
+    "distillation.training": {
+        "prompts": {"entity_tracking": 32, "theory_of_mind": 32}, "steps": 4, "batch_size": 16, "warmup": 2,
+        "log_every": 2,
+    },
     "distillation.sweep": {
         "conditions": ["ce_random", "ce_circuit"], "learning_rates": [0.001], "weights": [1.0],
         "weighted": ["ce_random"], "sizes": [16], "sized": ["ce_circuit"],

@@ -49,7 +49,7 @@ def room(tmp_path_factory) -> Classroom:
         "mappings": {"impact": {"pairs": pairs}, "hungarian": {"pairs": pairs[:2]}},
         "companion": [[0.5, -0.2], [0.1, 0.4], [0.0, 0.3]],
     }
-    training = Training(prompts=16, steps=2, batch_size=8, warmup=1, log_every=1)
+    training = Training(prompts={}, steps=2, batch_size=8, warmup=1, log_every=1)
     teacher = HookLens(random_model("gpt2", 0))
     return Classroom(folder, teacher, mapped, training, "entity_tracking", None, None, None)
 

@@ -59,7 +59,7 @@ def test_the_committed_file_is_valid():
         ("tasks", ["ioi", "ioi"], "tasks: lists a value twice"),
         ("pairs", ["mini", "maxi"], "pairs names 'maxi', allowed: mini"),
         ("distillation.runs", ["ce"], "distillation.runs names 'ce', allowed: ce_full, ce_circuit"),
-        ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (96)"),
+        ("models.mini.teacher.heads", 7, "models.mini.teacher: heads is 7, allowed: a divisor of width (128)"),
         ("models.mini.student.layers", [6], "models.mini: student.layers is [6], allowed: layers of the teacher, 0"),
         (
             "activations.sites",
@@ -79,7 +79,7 @@ def test_the_committed_file_is_valid():
         ("models.mini.teacher.learning_rate", float("inf"), "models.mini.teacher.learning_rate: found inf, allowed: a"),
         ("distillation.tasks", ["ioi"], "distillation.tasks.0: found 'ioi', allowed: 'entity_tracking' or 'theory_of"),
         ("distillation.students", ["tiny"], "distillation.students names 'tiny', allowed: small, large"),
-        ("distillation.sweep.sizes", [9], "distillation: training.prompts and sweep.sizes have 9, allowed: training.batch"),
+        ("distillation.sweep.sizes", [9], "distillation: training.prompts and sweep.sizes have 9, allowed: training"),
         ("distillation.sweep.sizes", [9000], "distillation: training.prompts and sweep.sizes have 9000, allowed: "),
         ("distillation.sweep.sized", ["ce"], "distillation.sweep.sized names 'ce', allowed: ce_full, ce_circuit"),
         ("family.teacher.heads", 7, "family.teacher: heads is 7, allowed: a divisor of width (96)"),
