@@ -50,7 +50,7 @@ SMOKE: dict[str, Any] = {
         "level": 0.0,
     },
     "distillation": {
-        "tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": [0], "resamples": 50,
+        "tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": ["0"], "resamples": 50,
     },
     "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24, "training": 32},
     "distillation.circuits": {"random_draws": 2},

@@ -14,6 +14,7 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import save_model
 from distilled_circuits.param_distillation import Condition, Training
 from distilled_circuits.params import load_params
+from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.stored_questions import Questions
 from distilled_circuits.stages.student_answers import Examination, accuracy, chosen_right, companion, similarity
 from distilled_circuits.stages.student_training import Classroom, Run
@@ -160,3 +161,11 @@ def test_every_committed_condition_can_be_named_in_runs():
     assert set(params.distillation.runs) <= set(params.conditions)
     described = [str(each) for each in params.conditions.values()]
     assert len(set(described)) == len(described)
+
+
+@pytest.mark.parametrize(
+    ("written", "seeds"), [(3, [3]), ("3", [3]), ("0-2", [0, 1, 2]), ("7-7", [7]), ("9-10", [9, 10])]
+)
+def test_an_entry_of_seeds_is_a_number_or_a_range(written, seeds):
+    """Both ends belong to a range."""
+    assert list(seeds_of(written)) == seeds

@@ -21,6 +21,7 @@ TIERS = (
     {"models"},
     {"lens", "tasks"},
     {
+        "seed_ranges",
         "statistics",
         "params",
         "param_types",

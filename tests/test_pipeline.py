@@ -224,7 +224,7 @@ def test_a_parameter_reruns_its_stages_alone(finished):
             {"distillation@0-small-entity_tracking-ce_random-0", "sweep@0-small-entity_tracking-ce_random"},
         ),
         (
-            lambda params: params["distillation"].update(seeds=[0, 1]),
+            lambda params: params["distillation"].update(seeds=["0", "1"]),
             {f"distillation@0-small-entity_tracking-{run}-1" for run in ("ce_circuit", "ce_random", "direct")},
         ),
     ],

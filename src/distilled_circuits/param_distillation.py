@@ -20,6 +20,7 @@ from distilled_circuits.param_types import (
     Section,
     Share,
 )
+from distilled_circuits.seed_ranges import seeds_of
 
 StoryName = Literal["entity_tracking", "theory_of_mind"]
 TextName = Literal["entity_tracking", "theory_of_mind", "copying", "arithmetic", "instructions"]
@@ -131,12 +132,20 @@ class Distillation(Section):
     students: Names
     tasks: Annotated[list[StoryName], Distinct, Field(min_length=1, description="a list of tasks")]
     runs: Names
-    seeds: Seeds
+    seeds: Annotated[list[int | str], Field(min_length=1, description="a list of seeds, such as 3, and ranges, 0-2")]
     questions: Questions
     circuits: HeadCircuits
     training: Training
     sweep: Sweep
     resamples: AtLeastTen
+
+    @model_validator(mode="after")
+    def _seeds_are_different(self) -> Distillation:
+        seeds = [seed for written in self.seeds for seed in seeds_of(written)]
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            raise ValueError(f"seeds has {', '.join(map(str, twice))} twice, allowed: each once")
+        return self
 
     @model_validator(mode="after")
     def _fills_a_batch(self) -> Distillation:

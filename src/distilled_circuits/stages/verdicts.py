@@ -10,6 +10,7 @@ import numpy as np
 from distilled_circuits.artifacts import open_hdf5, read_json, write_json
 from distilled_circuits.distillation.contrasts import Answers, Contrast, gap_closed, measure_contrasts
 from distilled_circuits.distillation.verdicts import Setting, claim_verdicts, judge_task
+from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.job import Job
 from distilled_circuits.statistics import least_mcnemar_difference, percentile_interval, two_level_bootstrap
 
@@ -20,11 +21,17 @@ MEASURES = ("pairs_cka", "aligned_cka", "companion", "mean_drop")
 
 def run(job: Job) -> None:
     """Read every run, and write accuracies with intervals, contrasts with their tests, and verdicts."""
-    runs, seeds, resamples = (job.param(f"distillation.{name}") for name in ("runs", "seeds", "resamples"))
+    runs, written, resamples = (job.param(f"distillation.{name}") for name in ("runs", "seeds", "resamples"))
+    seeds = [seed for entry in written for seed in seeds_of(entry)]
     gap = job.param("family.gap")
     folder = job.input("runs")
     trained = {
-        name: [read_json(folder / f"{name}-{seed}/model.json", "distilled/2") for seed in seeds] for name in runs
+        name: [
+            record
+            for entry in written
+            for record in read_json(folder / f"{name}/{entry}/model.json", "distilled/3")["seeds"]
+        ]
+        for name in runs
     }
     untrained = read_json(job.input("untrained"), "untrained/1")
     with open_hdf5(job.input("questions"), "questions/1") as file:
