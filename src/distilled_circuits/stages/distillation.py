@@ -70,10 +70,10 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
     mappings = room.mappings(condition, seed)
     aligned = room.mappings(condition.model_copy(update={"mapping": "impact"}), seed)[0]
     runs: list[dict[str, Any]] = []
-    students = []
-    for pairs in mappings:
+    for number, pairs in enumerate(mappings):
         student, log = room.train(Run(label, condition, seed, pairs), task.questions, advance)
-        students = [*students, student][:1]
+        if number == 0:
+            first = student
         found = {
             "pairs": [{"student": str(own), "teacher": str(other)} for own, other in pairs.pairs],
             "changed_pairs": share_of_changed_pairs(aligned, pairs) if pairs.pairs else None,
@@ -84,14 +84,14 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
             "companion": companion(task.of_teacher, exam.record(student)),
         }
         runs.append(found)
-    heads = room.trained_heads(condition, students[0], seed)
+    heads = room.trained_heads(condition, first, seed)
     record = {
         "seed": seed,
         "trained_heads": None if heads is None else [str(head) for head in heads],
-        "trained_parameters": trained_parameters(students[0], heads, condition.key_values),
+        "trained_parameters": trained_parameters(first, heads, condition.key_values),
         "runs": runs,
     }
-    return students[0], record
+    return first, record
 
 
 def _describe(step: Step) -> dict[str, float | int | None]:

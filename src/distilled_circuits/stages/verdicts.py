@@ -10,7 +10,6 @@ import numpy as np
 from distilled_circuits.artifacts import open_hdf5, read_json, write_json
 from distilled_circuits.distillation.contrasts import Answers, Contrast, gap_closed, measure_contrasts
 from distilled_circuits.distillation.verdicts import Setting, claim_verdicts, judge_task
-from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.job import Job
 from distilled_circuits.statistics import least_mcnemar_difference, percentile_interval, two_level_bootstrap
 
@@ -22,7 +21,6 @@ MEASURES = ("pairs_cka", "aligned_cka", "companion", "mean_drop")
 def run(job: Job) -> None:
     """Read every run, and write accuracies with intervals, contrasts with their tests, and verdicts."""
     runs, written, resamples = (job.param(f"distillation.{name}") for name in ("runs", "seeds", "resamples"))
-    seeds = [seed for entry in written for seed in seeds_of(entry)]
     gap = job.param("family.gap")
     folder = job.input("runs")
     trained = {
@@ -47,7 +45,7 @@ def run(job: Job) -> None:
     )
     content: dict[str, Any] = {
         "prompts": answers["full"].prompts,
-        "seeds": seeds,
+        "seeds": [record["seed"] for record in trained[runs[0]]],
         "setting": asdict(setting),
         "majority": float(np.max(np.unique(kinds, return_counts=True)[1]) / len(kinds)),
         "verdict": asdict(judge_task(contrasts, setting)),
