@@ -41,16 +41,18 @@ SMOKE: dict[str, Any] = {
         "mismatched": {"layers": 2, "heads": 4, "key_value_heads": 2}, "prompts": 8, "resamples": 10, "draws": 10,
     },
     "family.teacher": {
-        "layers": 3, "heads": 4, "width": 32, "steps": 20, "batch_size": 16, "warmup": 5, "evaluate_every": 10,
+        "layers": 3, "heads": 4, "width": 32, "steps": 80, "batch_size": 16, "warmup": 5, "learning_rate": 0.005,
+        "evaluate_every": 10,
     },
+    "family.raise_at": {"theory_of_mind": 0.01},
     "family.tuning.entity_tracking": {"steps": 4},
     "family.tuning.theory_of_mind": {"steps": 4},
     "family.students.small": {
-        "layers": 2, "heads": 3, "width": 24, "steps": 40, "batch_size": 16, "warmup": 5, "evaluate_every": 20,
-        "level": 0.0,
+        "layers": 2, "heads": 3, "width": 24, "steps": 80, "batch_size": 16, "warmup": 5, "learning_rate": 0.005,
+        "evaluate_every": 10, "level": 0.2,
     },
     "distillation": {
-        "tasks": ["entity_tracking"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": ["0"], "resamples": 50,
+        "tasks": ["theory_of_mind"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": ["0"], "resamples": 50,
     },
     "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24, "training": 32},
     "distillation.circuits": {"random_draws": 2},

@@ -84,28 +84,28 @@ def test_heads_outside_are_as_many_and_none_of_the_circuit(room):
 def test_pairs_are_aligned_where_their_groups_stand(room):
     """Position `role` takes each head at its own group's position, in both models; without groups it is refused."""
     asked = questions()
-    run = Run("run", condition(position="role"), 0, room.mappings(condition(), 0)[0])
-    own, other = room._positions(run, asked)
+    by_role, pairs = condition(position="role"), room.mappings(condition(), 0)[0]
+    own, other = room._positions(by_role, pairs, asked)
     assert own[:, 0].tolist() == [0, 5, 5] and other[:, 0].tolist() == [0, 5, 5]
     without = {**room.mapped, "student": {**room.mapped["student"], "positions": {}}}
     bare = Classroom(room.base, room.teacher, without, room.training, "entity_tracking", None, None, None)
     with pytest.raises(UserError, match="the circuit of this task has no groups: use last"):
-        bare._positions(run, asked)
+        bare._positions(by_role, pairs, asked)
 
 
 def test_pair_weights_are_the_companion_terms_without_negative_ones(room):
     """Each pair's similarity times agreement; below zero counts as nothing."""
     pairs = room.mappings(condition(), 0)[0]
-    weights = room._weights(Run("run", condition(pair_weights="companion"), 0, pairs))
+    weights = room._weights(condition(pair_weights="companion"), pairs)
     assert weights.tolist() == pytest.approx([0.5, 0.4, 0.3])
-    assert room._weights(Run("run", condition(), 0, pairs)) is None
+    assert room._weights(condition(), pairs) is None
 
 
 def test_a_training_starts_from_the_base_and_moves_only_its_heads(room):
     """Two runs of one seed end alike, the base stays as it is, and so does everything outside the circuit (T4)."""
-    asked, run = questions(16), Run("run", condition(), 5, room.mappings(condition(), 0)[0])
-    first, log = room.train(run, asked)
-    second, _ = room.train(run, asked)
+    taught = room.taught(condition(), room.mappings(condition(), 0)[0], questions(16))
+    first, log = room.train(Run("run", condition(), 5), taught)
+    second, _ = room.train(Run("run", condition(), 5), taught)
     before = room.base_student().model.state_dict()
     changed = {name for name, value in first.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all("attn" in name for name in changed)
@@ -117,7 +117,19 @@ def test_a_loss_that_is_no_number_names_the_run_its_seed_and_its_step(room):
     """A learning rate that is far too high ends in one line, not in a student."""
     wild = condition(learning_rate=1e30, cross_entropy=1.0)
     with pytest.raises(UserError, match=r"ce_wild-3, seed 3: the loss is nan at step 2"):
-        room.train(Run("ce_wild-3", wild, 3, room.mappings(wild, 3)[0]), questions(16))
+        room.train(Run("ce_wild-3", wild, 3), room.taught(wild, room.mappings(wild, 3)[0], questions(16)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"position": "role"}, {"alignment": "attention_kl", "mapping": "hungarian"}])
+def test_fewer_prompts_are_taught_as_if_there_were_no_others(changes, room):
+    """The first rows of what many prompts give are what these rows give alone, whatever is aligned."""
+    asked, described = questions(20), condition(**changes)
+    pairs = room.mappings(described, 0)[0]
+    part, alone = room.taught(described, pairs, asked).first(9), room.taught(described, pairs, asked.first(9))
+    torch.testing.assert_close(part.ids, alone.ids)
+    torch.testing.assert_close(part.answers.__dict__, alone.answers.__dict__)
+    torch.testing.assert_close(part.pairs.targets, alone.pairs.targets)
+    assert part.pairs.positions is None or torch.equal(part.pairs.positions, alone.pairs.positions)
 
 
 def test_answers_are_those_of_the_plain_model_and_of_its_circuit():

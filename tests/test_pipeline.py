@@ -61,7 +61,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
     of them, made once more in the first run.
     """
     serial = smoke_project(tmp_path / "serial")
-    of_all = {"verdicts@0-small-entity_tracking", "comparison", "report"}
+    of_all = {"verdicts@0-small-theory_of_mind", "comparison", "report"}
     others = {"ce_random", "direct"}
     left_out = {
         item.name
@@ -162,7 +162,7 @@ def test_the_report_is_self_contained_and_complete(finished):
         "mini-models",
         "mini-numerals",
         "mini-alignment",
-        "distillation-entity_tracking-0-small",
+        "distillation-theory_of_mind-0-small",
         "distillation-register",
         "mini-register",
     ):
@@ -221,11 +221,11 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     [
         (
             lambda params: params["conditions"]["ce_random"].update(weight=0.3),
-            {"distillation@0-small-entity_tracking-ce_random-0", "sweep@0-small-entity_tracking-ce_random"},
+            {"distillation@0-small-theory_of_mind-ce_random-0", "sweep@0-small-theory_of_mind-ce_random"},
         ),
         (
             lambda params: params["distillation"].update(seeds=["0", "1"]),
-            {f"distillation@0-small-entity_tracking-{run}-1" for run in ("ce_circuit", "ce_random", "direct")},
+            {f"distillation@0-small-theory_of_mind-{run}-1" for run in ("ce_circuit", "ce_random", "direct")},
         ),
     ],
     ids=["another lambda", "one seed more"],
@@ -240,7 +240,7 @@ def test_distillation_reruns_what_is_new_alone(change, expected, finished):
     planned = call(finished, "snakemake", "--dry-run")
     path.write_text(before)
     jobs = set(re.findall(r"(\w+@[\w-]+): ", planned))
-    assert jobs == {*expected, "verdicts@0-small-entity_tracking"}
+    assert jobs == {*expected, "verdicts@0-small-theory_of_mind"}
     assert set(re.findall(r"^(\w+) +1$", planned, re.MULTILINE)) >= {"verdicts", "comparison", "report"}
 
 

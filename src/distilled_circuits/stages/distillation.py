@@ -6,10 +6,12 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from distilled_circuits.artifacts import replacing, to_json
 from distilled_circuits.comparison.representations import ModelRecord
+from distilled_circuits.distillation.mapping import Mapping as Pairs
 from distilled_circuits.distillation.mapping import share_of_changed_pairs
 from distilled_circuits.distillation.trainable import trained_parameters
 from distilled_circuits.distillation.training import Step
@@ -18,9 +20,9 @@ from distilled_circuits.models.loading import load_tokenizer, save_model
 from distilled_circuits.progress import track
 from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.job import Job
-from distilled_circuits.stages.stored_questions import Questions, stored_questions
+from distilled_circuits.stages.stored_questions import stored_questions
 from distilled_circuits.stages.student_answers import Examination, companion, similarity
-from distilled_circuits.stages.student_training import Classroom, Run
+from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class _Task:
     room: Classroom
     condition: Any
     settings: Any
-    questions: Questions
+    taught: Callable[[Pairs], Taught]
     exam: Examination
     of_teacher: ModelRecord
 
@@ -46,9 +48,12 @@ def run(job: Job) -> None:
     circuits = job.param("distillation.circuits")
     exam = Examination.stored(job.input("questions"), device, circuits.random_draws, circuits.seed)
     questions = stored_questions(job.input("questions"), "training", device, settings.prompts[job.item["task"]])
-    task = _Task(room, job.param(f"conditions.{name}"), settings, questions, exam, exam.record(room.teacher))
+    condition = job.param(f"conditions.{name}")
+    # Most conditions have the same pairs for every seed: the teacher is then asked once.
+    taught = lru_cache(maxsize=1)(lambda pairs: room.taught(condition, pairs, questions))
+    task = _Task(room, condition, settings, taught, exam, exam.record(room.teacher))
     seeds = list(seeds_of(job.item["seeds"]))
-    maps = sum(len(room.mappings(task.condition, seed)) for seed in seeds)
+    maps = sum(len(room.mappings(condition, seed)) for seed in seeds)
     trained = []
     with track(maps * settings.steps, f"{job.name} steps") as progress:
         for seed in seeds:
@@ -71,7 +76,7 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
     aligned = room.mappings(condition.model_copy(update={"mapping": "impact"}), seed)[0]
     runs: list[dict[str, Any]] = []
     for number, pairs in enumerate(mappings):
-        student, log = room.train(Run(label, condition, seed, pairs), task.questions, advance)
+        student, log = room.train(Run(label, condition, seed), task.taught(pairs), advance)
         if number == 0:
             first = student
         found = {

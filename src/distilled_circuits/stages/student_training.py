@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,35 @@ BATCH = 250
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its condition (a `conditions` section), its seed, and which heads it aligns."""
+    """One training: its condition (a `conditions` section) and its seed."""
 
     label: str
     condition: Any
     seed: int
-    pairs: Pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """Training prompts (prompt, pos), what the teacher answers there, and what its paired heads do."""
+
+    ids: torch.Tensor
+    answers: Answers
+    pairs: AlignedPairs
+
+    def first(self, number: int) -> Taught:
+        """Return the first so many prompts."""
+        answers, pairs = self.answers, self.pairs
+        return Taught(
+            self.ids[:number],
+            Answers(
+                *(None if each is None else each[:number] for each in (answers.teacher, answers.gold, answers.logits))
+            ),
+            replace(
+                pairs,
+                targets={site: values[:, :number] for site, values in pairs.targets.items()},
+                positions=None if pairs.positions is None else pairs.positions[:, :number],
+            ),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +126,23 @@ class Classroom:
         drawn = np.random.default_rng(seed).choice(len(outside), number, replace=False)
         return [outside[index] for index in sorted(drawn.tolist())]
 
+    def taught(self, condition: Any, pairs: Pairs, questions: Questions) -> Taught:
+        """Return what a condition with these pairs teaches on some prompts: one pass of the teacher for all trainings.
+
+        Neither seeds nor rates nor λ change it.
+        """
+        teachers = [other for _, other in pairs.pairs]
+        sites: list[Site] = sorted({"z", _objective(condition).aligned_site})
+        own, other = self._positions(condition, pairs, questions)
+        logits, targets = read_in_batches(self.teacher, questions.prompts.ids, teachers, sites, BATCH, other)
+        return Taught(
+            questions.prompts.ids,
+            Answers(logits.argmax(-1), questions.prompts.answers, logits),
+            AlignedPairs(tuple(head for head, _ in pairs.pairs), targets, own, self._weights(condition, pairs)),
+        )
+
     def train(
-        self, run: Run, questions: Questions, advance: Callable[[], None] = lambda: None
+        self, run: Run, taught: Taught, advance: Callable[[], None] = lambda: None
     ) -> tuple[HookLens, list[Step]]:
         """Train a fresh base student and return it with its log, which is empty for training on other texts."""
         student = self.base_student()
@@ -112,53 +150,41 @@ class Classroom:
         if condition.text == "tuning":
             self._tune(student, run, advance)
             return student, []
-        heads = self.trained_heads(condition, student, run.seed)
-        ids = questions.prompts.ids
-        objective = Objective(
-            condition.cross_entropy,
-            condition.labels,
-            condition.temperature,
-            condition.alignment,
-            condition.site,
-            condition.weight,
-            condition.shuffled,
-        )
-        answers, pairs = self._targets(objective, run, questions)
-        schedule = Schedule(settings.steps, settings.batch_size, condition.learning_rate, settings.warmup)
         log = train_on_circuit(
-            student, ids, answers, pairs, objective, schedule, heads, run.seed, run.label, condition.key_values, advance
+            student,
+            taught.ids,
+            taught.answers,
+            taught.pairs,
+            _objective(condition),
+            Schedule(settings.steps, settings.batch_size, condition.learning_rate, settings.warmup),
+            self.trained_heads(condition, student, run.seed),
+            run.seed,
+            run.label,
+            condition.key_values,
+            advance,
         )
         return student, log
 
-    def _targets(self, objective: Objective, run: Run, questions: Questions) -> tuple[Answers, AlignedPairs]:
-        """Return what the teacher answers on the training prompts, and what its paired heads do there."""
-        ids = questions.prompts.ids
-        teachers = [other for _, other in run.pairs.pairs]
-        sites: list[Site] = sorted({"z", objective.aligned_site})
-        own, other = self._positions(run, questions)
-        logits, targets = read_in_batches(self.teacher, ids, teachers, sites, BATCH, other)
-        answers = Answers(logits.argmax(-1), questions.prompts.answers, logits)
-        weights = self._weights(run)
-        return answers, AlignedPairs(tuple(head for head, _ in run.pairs.pairs), targets, own, weights)
-
-    def _positions(self, run: Run, questions: Questions) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def _positions(
+        self, condition: Any, pairs: Pairs, questions: Questions
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return the position (pair, prompt) of each pair's heads: the last, or where each head's group stands."""
-        if run.condition.position == "last" or not run.pairs.pairs:
+        if condition.position == "last" or not pairs.pairs:
             return None, None
         sides = []
-        for side, heads in zip(("student", "teacher"), zip(*run.pairs.pairs, strict=True), strict=True):
+        for side, heads in zip(("student", "teacher"), zip(*pairs.pairs, strict=True), strict=True):
             stands = self.mapped[side]["positions"]
             if not stands:
-                raise UserError(f"{run.label}: position is role, but the circuit of this task has no groups: use last")
+                raise UserError("a condition has position: role, but the circuit of this task has no groups: use last")
             sides.append(torch.stack([questions.roles[stands[str(head)]] for head in heads]))
         return sides[0], sides[1]
 
-    def _weights(self, run: Run) -> torch.Tensor | None:
-        if run.condition.pair_weights == "equal" or not run.pairs.pairs:
+    def _weights(self, condition: Any, pairs: Pairs) -> torch.Tensor | None:
+        if condition.pair_weights == "equal" or not pairs.pairs:
             return None
         table, sides = np.array(self.mapped["companion"]), ("student", "teacher")
         places = [{name: n for n, name in enumerate(self.mapped[side]["circuit"])} for side in sides]
-        chosen = [max(0.0, table[places[0][str(own)], places[1][str(other)]]) for own, other in run.pairs.pairs]
+        chosen = [max(0.0, table[places[0][str(own)], places[1][str(other)]]) for own, other in pairs.pairs]
         return torch.tensor(chosen, device=self.teacher.device)
 
     def _tune(self, student: HookLens, run: Run, advance: Callable[[], None]) -> None:
@@ -177,3 +203,15 @@ class Classroom:
         student.model.eval().requires_grad_(requires_grad=False)
         for _ in range(self.training.steps):
             advance()
+
+
+def _objective(condition: Any) -> Objective:
+    return Objective(
+        condition.cross_entropy,
+        condition.labels,
+        condition.temperature,
+        condition.alignment,
+        condition.site,
+        condition.weight,
+        condition.shuffled,
+    )
