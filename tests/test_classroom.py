@@ -61,7 +61,7 @@ def condition(**changes) -> Condition:
 
 
 def test_random_mappings_are_drawn_for_each_seed_and_share_no_pair(room):
-    """As many as the condition asks for where there are so many; the same seed draws the same (T12)."""
+    """As many as the condition asks for where there are so many; the same seed draws the same."""
     aligned = room.mappings(condition(), 0)[0]
     drawn = {seed: room.mappings(condition(mapping="random", maps=3), seed) for seed in (0, 1)}
     assert drawn[0] == room.mappings(condition(mapping="random", maps=3), 0)
@@ -102,7 +102,7 @@ def test_pair_weights_are_the_companion_terms_without_negative_ones(room):
 
 
 def test_a_training_starts_from_the_base_and_moves_only_its_heads(room):
-    """Two runs of one seed end alike, the base stays as it is, and so does everything outside the circuit (T4)."""
+    """Two runs of one seed end alike, the base stays as it is, and so does everything outside the circuit."""
     taught = room.taught(condition(), room.mappings(condition(), 0)[0], questions(16))
     first, log = room.train(Run("run", condition(), 5), taught)
     second, _ = room.train(Run("run", condition(), 5), taught)
