@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from distilled_circuits.figures.style import CYCLE, STUDENT, TEACHER, new_figure, signed_map
 
@@ -139,7 +139,8 @@ def weight_curves(
     left.set_xscale("log")
     left.set_xlabel("lambda, on the mean over pairs")
     left.set_ylabel("accuracy on validation prompts")
-    right.set_xlabel("debiased CKA of the pairs after training (numbers: lambda)")
+    right.set_xlabel("debiased CKA of the pairs (at each point: lambda)")
+    right.xaxis.set_major_locator(MaxNLocator(6))
     left.legend(fontsize=7)
     return figure
 

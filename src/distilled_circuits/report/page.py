@@ -46,6 +46,7 @@ def render(**content: Any) -> str:
         "number": number,
         "interval": interval,
         "percent": percent,
+        "probability": probability,
         "capitalize_first": capitalize_first,
     }
     environment.globals["style"] = (folder / "page.css").read_text(encoding="utf-8")
@@ -63,6 +64,12 @@ def number(value: float | None, digits: int = 2) -> str:
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as percent."""
     return "–" if value is None else f"{number(100 * value, digits)} %"
+
+
+def probability(value: float | None, digits: int = 3) -> str:
+    """Return a p value; one that would be rounded to zero as below the smallest that is shown."""
+    smallest = 10**-digits
+    return f"<{number(smallest, digits)}" if value is not None and value < smallest / 2 else number(value, digits)
 
 
 def interval(values: list[float] | None, digits: int = 2) -> str:
