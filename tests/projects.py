@@ -44,7 +44,7 @@ SMOKE: dict[str, Any] = {
         "layers": 3, "heads": 4, "width": 32, "steps": 80, "batch_size": 16, "warmup": 5, "learning_rate": 0.005,
         "evaluate_every": 10,
     },
-    "family.raise_at": {"theory_of_mind": 0.01},
+    "family.pace.theory_of_mind": {"raise_at": 0.01},
     "family.tuning.entity_tracking": {"steps": 4},
     "family.tuning.theory_of_mind": {"steps": 4},
     "family.students.small": {

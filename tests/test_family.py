@@ -45,7 +45,7 @@ def lesson(text):
 
 def test_a_lesson_is_added_when_the_running_accuracy_is_high():
     """One at a time, from a fresh running accuracy, up to the last."""
-    course = Course([lesson("the"), lesson("in"), lesson("is")], 0.5)
+    course = Course([lesson("the"), lesson("in"), lesson("is")], 0.5, 100)
     reached = []
     for _ in range(60):
         course.note(1.0)
@@ -56,18 +56,20 @@ def test_a_lesson_is_added_when_the_running_accuracy_is_high():
     assert course.done
 
 
-def test_a_model_at_chance_is_never_shown_the_next_lesson():
-    """Accuracy below the threshold leaves the course where it is, for ever."""
-    course = Course([lesson("the"), lesson("in")], 0.6)
-    for _ in range(500):
+def test_a_model_below_the_threshold_is_shown_the_next_lesson_after_a_while():
+    """As many batches of each lesson as patience lasts, and the last one for ever."""
+    course = Course([lesson("the"), lesson("in"), lesson("is")], 0.6, 40)
+    reached = []
+    for _ in range(200):
         course.note(0.5)
-    assert course.reached == 1 and not course.done
+        reached.append(course.reached)
+    assert reached == [1] * 39 + [2] * 40 + [3] * 121
 
 
 def test_other_texts_join_after_the_last_lesson(stories):
     """Before that every batch is the task's own, whatever its weight."""
     mixture = {"entity_tracking": 0.0, "theory_of_mind": 1.0}
-    course = Course([lesson("the"), lesson("in")], 0.5)
+    course = Course([lesson("the"), lesson("in")], 0.5, 100)
     made = batches(stories, mixture, "entity_tracking", course)
     the = stories.tokenizer.convert_tokens_to_ids("the")
     early = [next(made) for _ in range(20)]
@@ -128,7 +130,7 @@ def test_training_is_repeatable_and_stops_when_told(stories, family):
             recipe,
             {"entity_tracking": 1.0},
             "entity_tracking",
-            Course(STORIES["entity_tracking"].lessons, 0.5),
+            Course(STORIES["entity_tracking"].lessons, 0.5, 100),
             3,
             stories,
             "run",

@@ -44,6 +44,13 @@ class Tuning(Section):
     learning_rate: Positive
 
 
+class Pace(Section):
+    """When the next lesson starts."""
+
+    raise_at: Share
+    patience: Count
+
+
 class Gap(Section):
     """What accuracies base student and teacher must have for a verdict to count."""
 
@@ -55,7 +62,7 @@ class Family(Section):
     """A teacher and students of several sizes that learn from the same texts."""
 
     mixtures: dict[StoryName, Mixture]
-    raise_at: dict[StoryName, Share]
+    pace: dict[StoryName, Pace]
     teacher: Shape
     gap: Gap
     tuning: dict[StoryName, Tuning]

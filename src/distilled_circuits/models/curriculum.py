@@ -34,12 +34,16 @@ class StoryBatch:
 
 
 class Course:
-    """Which lesson texts are drawn from by now: the next one as soon as the running accuracy passes `raise_at`."""
+    """Which lesson texts are drawn from by now.
 
-    def __init__(self, lessons: Sequence[Lesson], raise_at: float) -> None:
+    The next one comes as soon as the running accuracy passes `raise_at`, or after `patience` batches of a lesson: some
+    seeds stay just below on one lesson for ever, and learn it beside the next.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson], raise_at: float, patience: int) -> None:
         self.reached = 1
-        self._lessons, self._raise_at = lessons, raise_at
-        self._accuracy = 0.0
+        self._lessons, self._raise_at, self._patience = lessons, raise_at, patience
+        self._accuracy, self._batches = 0.0, 0
 
     @property
     def done(self) -> bool:
@@ -54,9 +58,10 @@ class Course:
     def note(self, accuracy: float) -> None:
         """Take in the accuracy on one batch of the lesson."""
         self._accuracy = MEMORY * self._accuracy + (1 - MEMORY) * accuracy
-        if self._accuracy > self._raise_at and not self.done:
+        self._batches += 1
+        if (self._accuracy > self._raise_at or self._batches >= self._patience) and not self.done:
             self.reached += 1
-            self._accuracy = 0.0
+            self._accuracy, self._batches = 0.0, 0
 
 
 def story_batches(

@@ -79,11 +79,14 @@ def train_on_stories(
 
 
 def train_to_level(
-    recipe: Any, mixture: Mapping[str, float], raise_at: float, task: str, seed: int, stories: Stories, label: str
+    recipe: Any, mixture: Mapping[str, float], pace: Any, task: str, seed: int, stories: Stories, label: str
 ) -> tuple[PreTrainedModel, list[Evaluation]]:
-    """Return a model trained from scratch up to the first evaluation that reaches the recipe's level, or to its end."""
+    """Return a model trained from scratch up to the first evaluation that reaches the recipe's level, or to its end.
+
+    `recipe` and `pace` are sections of `family` in params.yaml: `family.teacher` or a student, and `family.pace.TASK`.
+    """
     model = new_family_model(recipe, seed, stories)
-    course = Course(STORIES[task].lessons, raise_at)
+    course = Course(STORIES[task].lessons, pace.raise_at, pace.patience)
     log = train_on_stories(
         model, recipe, mixture, task, course, seed, stories, label, lambda found: found.accuracy[task] >= recipe.level
     )
@@ -92,7 +95,7 @@ def train_to_level(
 
 def after_the_course(task: str) -> Course:
     """Return the course of a model that has been through it: the usual text alone."""
-    return Course([STORIES[task].example], raise_at=1.0)
+    return Course([STORIES[task].example], raise_at=1.0, patience=1)
 
 
 def story_loss(

@@ -19,8 +19,8 @@ def run(job: Job) -> None:
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), device)
-    mixture, raise_at = job.param(f"family.mixtures.{task}"), job.param(f"family.raise_at.{task}")
-    model, log = train_to_level(recipe, mixture, raise_at, task, seed, stories, job.name)
+    mixture, pace = job.param(f"family.mixtures.{task}"), job.param(f"family.pace.{task}")
+    model, log = train_to_level(recipe, mixture, pace, task, seed, stories, job.name)
     reached = log[-1].accuracy[task]
     if reached < recipe.level:
         raise UserError(

@@ -17,8 +17,8 @@ def run(job: Job) -> None:
     seed = recipe.seed + SEEDS_APART * job.item["teacher"]
     device = choose_device(job.param("device"))
     stories = Stories.of(load_lexicon(job.input("lexicon")), device)
-    mixture, raise_at = job.param(f"family.mixtures.{task}"), job.param(f"family.raise_at.{task}")
-    model, log = train_to_level(recipe, mixture, raise_at, task, seed, stories, job.name)
+    mixture, pace = job.param(f"family.mixtures.{task}"), job.param(f"family.pace.{task}")
+    model, log = train_to_level(recipe, mixture, pace, task, seed, stories, job.name)
     sys.stderr.write(report_evaluation(job.name, log[-1]))
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
     write_model(job.output("pretrained"), provenance, "trained from scratch", model, stories.tokenizer, log)
