@@ -86,7 +86,11 @@ def test_the_committed_file_is_valid():
         ("distillation.seeds", ["0 to 2"], "distillation: 0 to 2 is no seed, allowed: a number such as 3, or a range"),
         ("distillation.sweep.sized", ["ce"], "distillation.sweep.sized names 'ce', allowed: ce_full, ce_circuit"),
         ("family.teacher.heads", 7, "family.teacher: heads is 7, allowed: a divisor of width (96)"),
-        ("family.pace.theory_of_mind.raise_at", 1.5, "family.pace.theory_of_mind.raise_at: found 1.5, allowed"),
+        (
+            "family.pace.theory_of_mind.raise_at",
+            1.5,
+            "family.pace.theory_of_mind.raise_at: found 1.5, allowed: a number",
+        ),
         ("family.mixtures.theory_of_mind", {"chess": 1}, "family.mixtures.theory_of_mind.chess: found 'chess'"),
         ("noise.levels.stop", -1.0, "noise.levels.stop: found -1.0, allowed: a number above 0"),
         ("noise.levels.step", 3.0, "noise.levels: step is 3.0, allowed: at most stop (2.0), so that there are two"),
