@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 
 from distilled_circuits.artifacts import write_text
-from distilled_circuits.graph import load_graph, places_of, sorted_lock
+from distilled_circuits.graph import load_graph, places_of
+from distilled_circuits.lockfile import sorted_lock
 
 
 graph = or_stop(load_graph)
@@ -47,7 +48,9 @@ def repro(stage):
     # DVC reads dvc.lock anew for each path: a minute and more for a stage that gathers all, of which it is asked at once.
     gathers = not graph.stages[stage].axes and len(inputs) > MANY
     targets = "--allow-missing" if gathers else " ".join(inputs)
-    restore = f"dvc --wait-for-lock checkout --force {targets} && " if inputs else ""
+    # Inputs are nearly always as recorded, and a look of ours takes half a second where DVC's takes five.
+    intact = f"python -m distilled_circuits.lockfile {' '.join(inputs)}"
+    restore = f"({intact} || dvc --wait-for-lock checkout --force {targets}) && " if inputs else ""
     job = f"{restore}dvc --wait-for-lock repro --single-item {graph.stages[stage].wildcard_name()}"
     in_wildcards = job.replace("{", "{wildcards.")
     return f": > {{log}}; ({in_wildcards}) 2>&1 >> {{log}} | tee -a {{log}}"

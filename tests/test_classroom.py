@@ -16,7 +16,14 @@ from distilled_circuits.param_distillation import Condition, Training
 from distilled_circuits.params import load_params
 from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.stored_questions import Questions
-from distilled_circuits.stages.student_answers import Examination, accuracy, chosen_right, companion, similarity
+from distilled_circuits.stages.student_answers import (
+    Examination,
+    accuracy,
+    chosen_right,
+    companion,
+    read_z,
+    similarity,
+)
 from distilled_circuits.stages.student_training import Classroom, Run
 
 CIRCUIT = ["L0H1", "L1H0", "L2H4"]
@@ -141,7 +148,7 @@ def test_answers_are_those_of_the_plain_model_and_of_its_circuit():
     test = Questions(PromptTensors(ids, with_answers, with_answers, ids), test.choices, test.kinds, test.roles)
     exam = Examination(test, circuit, {"other": circuit}, 2, 0)
     heads = [Component.parse(name) for name in CIRCUIT]
-    found = exam.answers(lens, heads)
+    found = exam.answers(lens, heads, exam.means(lens))
     means = mean_activations(lens, circuit.corrupted, 7)
     assert found["full"] == [1] * 20
     assert found["circuit"] == correct_answers(lens, test.prompts, means, heads).int().tolist()
@@ -162,8 +169,9 @@ def test_a_model_is_like_itself(room):
     asked = questions(70)
     exam = Examination(asked, asked, {}, 1, 0)
     same = room.mappings(condition(), 0)[0].__class__(tuple((head, head) for head in room.circuit))
-    assert similarity(room.teacher, room.teacher, same, asked) == pytest.approx(1, abs=1e-4)
-    record = exam.record(room.teacher)
+    z = read_z(room.teacher, room.circuit, asked)
+    assert similarity(z, z, same) == pytest.approx(1, abs=1e-4)
+    record = exam.record(room.teacher, exam.means(room.teacher))
     assert companion(record, record) == pytest.approx(1, abs=1e-4)
 
 

@@ -30,6 +30,7 @@ TIERS = (
         "param_analysis",
         "param_errors",
         "graph",
+        "lockfile",
         "artifacts",
         "progress",
         "errors",

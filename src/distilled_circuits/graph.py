@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.lockfile import lock_stages
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Graph:
 
     def abandoned(self, lock: str) -> list[str]:
         """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
-        recorded = (yaml.safe_load(lock) or {}).get("stages", {})
+        recorded = lock_stages(lock)
         current = {item.name: item for item in self.instances()}
         made = {out for item in current.values() for out in item.outputs}
         gone = [entry for name, entry in recorded.items() if name not in current]
@@ -129,15 +130,6 @@ class Graph:
         files = {path: _digest(root / path) for path in instance.inputs if path not in made}
         declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
         return json.dumps({**declared, "params": values, "files": files}, sort_keys=True, indent=1)
-
-
-def sorted_lock(text: str) -> str:
-    """Return dvc.lock's text with its stages in the order of their names, every entry as DVC wrote it.
-
-    DVC appends entries as stages finish, so parallel runs of one pipeline would differ in nothing but their order.
-    """
-    head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
-    return head + "".join(sorted(entries))
 
 
 def _digest(path: Path) -> str | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
+
+import torch
 
 from distilled_circuits.artifacts import replacing, to_json
 from distilled_circuits.comparison.representations import ModelRecord
@@ -15,13 +17,14 @@ from distilled_circuits.distillation.mapping import Mapping as Pairs
 from distilled_circuits.distillation.mapping import share_of_changed_pairs
 from distilled_circuits.distillation.trainable import trained_parameters
 from distilled_circuits.distillation.training import Step
+from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import load_tokenizer, save_model
 from distilled_circuits.progress import track
 from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion, similarity
+from distilled_circuits.stages.student_answers import Examination, companion, read_z, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
@@ -35,6 +38,7 @@ class _Task:
     taught: Callable[[Pairs], Taught]
     exam: Examination
     of_teacher: ModelRecord
+    teacher_z: Mapping[Component, torch.Tensor]
 
 
 def run(job: Job) -> None:
@@ -51,7 +55,9 @@ def run(job: Job) -> None:
     condition = job.param(f"conditions.{name}")
     # Most conditions have the same pairs for every seed: the teacher is then asked once.
     taught = lru_cache(maxsize=1)(lambda pairs: room.taught(condition, pairs, questions))
-    task = _Task(room, condition, settings, taught, exam, exam.record(room.teacher))
+    teacher_z = read_z(room.teacher, room.teacher_circuit, exam.circuit)
+    of_teacher = exam.record(room.teacher, exam.means(room.teacher))
+    task = _Task(room, condition, settings, taught, exam, of_teacher, teacher_z)
     seeds = list(seeds_of(job.item["seeds"]))
     maps = sum(len(room.mappings(condition, seed)) for seed in seeds)
     trained = []
@@ -79,14 +85,15 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
         student, log = room.train(Run(label, condition, seed), task.taught(pairs), advance)
         if number == 0:
             first = student
+        means, own_z = exam.means(student), read_z(student, room.circuit, exam.circuit)
         found = {
             "pairs": [{"student": str(own), "teacher": str(other)} for own, other in pairs.pairs],
             "changed_pairs": share_of_changed_pairs(aligned, pairs) if pairs.pairs else None,
             "log": [_describe(step) for step in log if step.step % task.settings.log_every == 0 or step.step == 1],
-            **exam.answers(student, room.circuit),
-            "pairs_cka": similarity(student, room.teacher, pairs, exam.circuit),
-            "aligned_cka": similarity(student, room.teacher, aligned, exam.circuit),
-            "companion": companion(task.of_teacher, exam.record(student)),
+            **exam.answers(student, room.circuit, means),
+            "pairs_cka": similarity(own_z, task.teacher_z, pairs),
+            "aligned_cka": similarity(own_z, task.teacher_z, aligned),
+            "companion": companion(task.of_teacher, exam.record(student, means)),
         }
         runs.append(found)
     heads = room.trained_heads(condition, first, seed)

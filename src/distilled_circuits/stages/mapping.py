@@ -39,7 +39,6 @@ from distilled_circuits.distillation.mapping import (
     map_by_order,
     share_of_changed_pairs,
 )
-from distilled_circuits.distillation.reading import read_in_batches
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
@@ -47,7 +46,7 @@ from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import Questions, stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion, similarity
+from distilled_circuits.stages.student_answers import Examination, companion, read_z, similarity
 
 BATCH = 100
 """Prompts of one forward pass."""
@@ -80,16 +79,18 @@ def run(job: Job) -> None:
     with track(heads, f"{job.name} heads") as progress:
         for side, lens in lenses.items():
             found[side] = _describe(lens, questions, method, settings, progress.advance)
-    table = _similarity(found["student"], found["teacher"], questions)
+    z = {side: read_z(each.lens, each.heads, questions) for side, each in found.items()}
+    table = _similarity(z["student"], z["teacher"])
     mappings = _mappings(found["student"], found["teacher"], table, settings)
     student, teacher = (found[side].impacts for side in ("student", "teacher"))
     student_side, teacher_side = found["student"], found["teacher"]
     widths = (student_side.lens.dimensions.d_head, teacher_side.lens.dimensions.d_head)
     exam = Examination.stored(job.input("questions"), device, settings.random_draws, settings.seed)
-    records = {side: exam.record(each.lens) for side, each in found.items()}
-    references = {side: exam.answers(each.lens, each.heads) for side, each in found.items()}
+    means = {side: exam.means(each.lens) for side, each in found.items()}
+    records = {side: exam.record(each.lens, means[side]) for side, each in found.items()}
+    references = {side: exam.answers(each.lens, each.heads, means[side]) for side, each in found.items()}
     references["student"] |= {
-        "aligned_cka": similarity(student_side.lens, teacher_side.lens, mappings["impact"], questions),
+        "aligned_cka": similarity(z["student"], z["teacher"], mappings["impact"]),
         "companion": companion(records["teacher"], records["student"]),
     }
     content: dict[str, Any] = {
@@ -211,13 +212,14 @@ def _judge_groups(
     }
 
 
-def _similarity(student: _Found, teacher: _Found, questions: Questions) -> np.ndarray:
+def _similarity(student: Mapping[Component, torch.Tensor], teacher: Mapping[Component, torch.Tensor]) -> np.ndarray:
     """Return the debiased CKA (student head, teacher head) of z at the last position."""
-    read = [
-        read_in_batches(side.lens, questions.prompts.ids, side.heads, ["z"], BATCH)[1] for side in (student, teacher)
-    ]
-    own, other = (values["z"].double() for values in read)
-    return torch.stack([debiased_cka(one.expand(len(other), -1, -1), other) for one in own]).cpu().numpy()
+    other = torch.stack([z.double() for z in teacher.values()])
+    return (
+        torch.stack([debiased_cka(z.double().expand(len(other), -1, -1), other) for z in student.values()])
+        .cpu()
+        .numpy()
+    )
 
 
 def _mappings(student: _Found, teacher: _Found, similarity: np.ndarray, settings: Any) -> dict[str, Pairs]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distilled_circuits.circuits.ablation import constant, mean_activations
+from distilled_circuits.circuits.ablation import Values, constant, mean_activations
 from distilled_circuits.circuits.head_circuits import random_circuits
 from distilled_circuits.circuits.head_sets import HeadSets
 from distilled_circuits.comparison.alignment import align
@@ -59,13 +59,16 @@ class Examination:
             seed,
         )
 
-    def answers(self, lens: HookLens, circuit: Sequence[Component]) -> dict[str, Any]:
+    def means(self, lens: HookLens) -> Values:
+        """Return what a head outside a circuit is replaced by."""
+        return mean_activations(lens, self.circuit.corrupted, BATCH)
+
+    def answers(self, lens: HookLens, circuit: Sequence[Component], means: Values) -> dict[str, Any]:
         """Return for each test prompt whether the model, among the choices, and its circuit alone answer right.
 
         Also accuracies of random circuits of the same size, on the variants, and how much a single head's ablation
         costs on the mean.
         """
-        means = mean_activations(lens, self.circuit.corrupted, BATCH)
         sets = HeadSets(lens, self.test.prompts, means, BATCH)
         few = HeadSets(lens, self.circuit.first(FEW).prompts, means, BATCH)
         kept = few.at_all_positions(circuit)
@@ -84,10 +87,9 @@ class Examination:
             "mean_drop": float(np.mean(drops)),
         }
 
-    def record(self, lens: HookLens) -> ModelRecord:
+    def record(self, lens: HookLens, means: Values) -> ModelRecord:
         """Return what the first paper's alignment score reads of a model."""
         few = self.circuit.first(COMPANION_PROMPTS)
-        means = mean_activations(lens, self.circuit.corrupted, BATCH)
         return measured_record(lens, few.prompts, constant(means), BATCH)
 
 
@@ -96,22 +98,30 @@ def companion(teacher: ModelRecord, student: ModelRecord) -> float:
     return float(align(teacher, student, PRESETS["recommended"], DIRECTIONS).score.score[0])
 
 
-def similarity(student: HookLens, teacher: HookLens, pairs: Pairs, asked: Questions) -> float | None:
-    """Return the mean debiased CKA of the pairs' z at the last position; None without pairs."""
+def read_z(lens: HookLens, heads: Collection[Component], asked: Questions) -> dict[Component, torch.Tensor]:
+    """Return what some heads do at the last position, z (prompt, d_head)."""
+    if not heads:
+        return {}
+    chosen = sorted(heads)
+    _, read = read_in_batches(lens, asked.prompts.ids, chosen, ["z"], BATCH)
+    return dict(zip(chosen, read["z"], strict=True))
+
+
+def similarity(
+    student: Mapping[Component, torch.Tensor], teacher: Mapping[Component, torch.Tensor], pairs: Pairs
+) -> float | None:
+    """Return the mean debiased CKA of the pairs, from what their heads do (prompt, d_head); None without pairs."""
     if not pairs.pairs:
         return None
-    read = [
-        read_in_batches(lens, asked.prompts.ids, heads, ["z"], BATCH)[1]["z"]
-        for lens, heads in zip((student, teacher), zip(*pairs.pairs, strict=True), strict=True)
-    ]
-    return mean_over_pairs(debiased_cka(*read), skipped=degenerate_pairs(*read)).item()
+    own = torch.stack([student[head] for head, _ in pairs.pairs])
+    other = torch.stack([teacher[head] for _, head in pairs.pairs])
+    return mean_over_pairs(debiased_cka(own, other), skipped=degenerate_pairs(own, other)).item()
 
 
-@torch.no_grad()
 def accuracy(lens: HookLens, asked: Questions) -> float:
     """Return the share of prompts whose answer is the most likely token of all."""
-    right = [lens.logits(part.ids).argmax(-1) == part.answers for part in asked.prompts.batches(BATCH)]
-    return torch.cat(right).double().mean().item()
+    logits, _ = read_in_batches(lens, asked.prompts.ids, [], [], BATCH)
+    return (logits.argmax(-1) == asked.prompts.answers).double().mean().item()
 
 
 def chosen_right(logits: torch.Tensor, asked: Questions) -> torch.Tensor:

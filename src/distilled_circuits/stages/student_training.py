@@ -98,6 +98,11 @@ class Classroom:
         """Return the student's circuit heads, as they were found before any training."""
         return [Component.parse(name) for name in self.mapped["student"]["circuit"]]
 
+    @property
+    def teacher_circuit(self) -> list[Component]:
+        """Return the teacher's circuit heads."""
+        return [Component.parse(name) for name in self.mapped["teacher"]["circuit"]]
+
     def base_student(self) -> HookLens:
         """Return the student before any training, loaded anew."""
         return HookLens(load_model(self.base, self.teacher.device))
@@ -112,8 +117,7 @@ class Classroom:
         )
         if condition.mapping != "random":
             return [aligned]
-        teachers = [Component.parse(name) for name in self.mapped["teacher"]["circuit"]]
-        return list(random_mappings(aligned, teachers, condition.maps, np.random.default_rng(seed)))
+        return list(random_mappings(aligned, self.teacher_circuit, condition.maps, np.random.default_rng(seed)))
 
     def trained_heads(self, condition: Any, student: HookLens, seed: int) -> list[Component] | None:
         """Return the heads that a condition trains, None for the whole model; those outside are drawn by the seed."""

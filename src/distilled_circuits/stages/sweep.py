@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from distilled_circuits.artifacts import write_json
-from distilled_circuits.distillation.mapping import Mapping as Pairs
 from distilled_circuits.errors import UserError
+from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
-from distilled_circuits.stages.stored_questions import Questions, stored_questions
-from distilled_circuits.stages.student_answers import accuracy, similarity
+from distilled_circuits.stages.stored_questions import stored_questions
+from distilled_circuits.stages.student_answers import accuracy, read_z, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
@@ -39,15 +39,20 @@ def run(job: Job) -> None:
         job.input("questions"), "training", device, max((trial.prompts for trial in trials), default=1)
     )
     taught = room.taught(condition, pairs, pool)
+    teacher_z = read_z(room.teacher, [other for _, other in pairs.pairs], asked)
+
+    def judged(student: HookLens) -> dict[str, Any]:
+        own_z = read_z(student, [own for own, _ in pairs.pairs], asked)
+        return {"accuracy": accuracy(student, asked), "debiased_cka": similarity(own_z, teacher_z, pairs)}
+
     known: dict[tuple[str, int], dict[str, Any]] = {}
     rows = []
     with track(len(trials), f"{job.name} trials") as progress:
         for trial in trials:
             key = (str(trial.condition), trial.prompts)
             if key not in known:
-                known[key] = _outcome(
-                    Run(job.name, trial.condition, sweep.seed), room, pairs, taught.first(trial.prompts), asked
-                )
+                lesson = Run(job.name, trial.condition, sweep.seed), taught.first(trial.prompts)
+                known[key] = _outcome(room, *lesson, judged)
             said = {"learning_rate": trial.condition.learning_rate, "weight": trial.condition.weight}
             rows.append({"sweep": trial.kind, "condition": name, **said, "prompts": trial.prompts, **known[key]})
             progress.advance()
@@ -73,10 +78,10 @@ def _trials(name: str, condition: Any, sweep: Any, prompts: int) -> Iterator[_Tr
             yield _Trial("size", condition, size)
 
 
-def _outcome(run: Run, room: Classroom, pairs: Pairs, taught: Taught, asked: Questions) -> dict[str, Any]:
+def _outcome(room: Classroom, run: Run, taught: Taught, judged: Callable[[HookLens], dict[str, Any]]) -> dict[str, Any]:
     """Return accuracy and the pairs' CKA after one training; a loss that is no number is a failed trial, not an end."""
     try:
         student, _ = room.train(run, taught)
     except UserError as error:
         return {"accuracy": None, "debiased_cka": None, "failed": str(error)}
-    return {"accuracy": accuracy(student, asked), "debiased_cka": similarity(student, room.teacher, pairs, asked)}
+    return judged(student)

@@ -1,0 +1,81 @@
+"""What dvc.lock records of files, and whether they still are as recorded: plain YAML and MD5, without starting DVC.
+
+`python -m distilled_circuits.lockfile PATH ...` exits with 0 if all are, and with 1 where DVC has to look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LARGE = 2**30
+"""Bytes from which on a file is not read to see whether it changed: DVC remembers digests by time and size."""
+
+
+def lock_stages(text: str) -> dict[str, Any]:
+    """Return what a dvc.lock's text has of each stage; nothing for one that is empty or cut short."""
+    try:
+        # The parser in C where there is one: six times as fast.
+        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except yaml.YAMLError:
+        return {}
+    stages = content.get("stages") if isinstance(content, dict) else None
+    return stages if isinstance(stages, dict) else {}
+
+
+def recorded_outputs(text: str) -> dict[str, str]:
+    """Return the MD5 of every output that a dvc.lock's text records, by path."""
+    entries = [out for stage in lock_stages(text).values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in entries if "md5" in out}
+
+
+def sorted_lock(text: str) -> str:
+    """Return dvc.lock's text with its stages in the order of their names, every entry as DVC wrote it.
+
+    DVC appends entries as stages finish, so parallel runs of one pipeline would differ in nothing but their order.
+    """
+    head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
+    return head + "".join(sorted(entries))
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file, or of a folder as DVC has it: of the list of its files, with `.dir` behind."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    files = sorted(file for file in path.rglob("*") if file.is_file() and ".tmp-" not in file.name)
+    listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
+    """Return why DVC has to look at outputs, or None if each is there and as `root`'s dvc.lock records it."""
+    lock = root / "dvc.lock"
+    recorded = recorded_outputs(lock.read_text(encoding="utf-8", errors="replace")) if lock.exists() else {}
+    for path in paths:
+        place = root / path
+        if path not in recorded:
+            return f"{path}: dvc.lock has no record of it"
+        if not place.exists():
+            return f"{path}: not there"
+        files = place.rglob("*") if place.is_dir() else [place]
+        if any(file.stat().st_size >= LARGE for file in files):
+            return f"{path}: too large to be read for this"
+        if md5(place) != recorded[path]:
+            return f"{path}: not what dvc.lock records"
+    return None
+
+
+if __name__ == "__main__":
+    found = first_difference(sys.argv[1:])
+    if found:
+        sys.stdout.write(f"{found}; asking DVC\n")
+    sys.exit(found is not None)
