@@ -76,7 +76,7 @@ def every(*stages):
 
 def write_keys():
     """Rewrite a key only when its content changes: without keys a clone with new parameters has nothing to do."""
-    for instance in graph.instances():
+    for instance in graph.items:
         file = Path(f".snakemake/keys/{instance.name}.json")
         content = or_stop(graph.key, instance)
         if not file.exists() or file.read_text() != content:

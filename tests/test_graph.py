@@ -89,7 +89,7 @@ def test_our_reading_is_dvcs(graph):
         }
     ours = {
         item.name: (item.command, sorted(item.inputs), sorted(item.params), sorted(item.outputs))
-        for item in graph.instances()
+        for item in graph.items
     }
     assert ours == theirs
 
@@ -188,7 +188,7 @@ def test_folders_stand_for_all_outputs_below_them(graph):
 
 def test_a_key_changes_with_parameters_and_code_of_its_stage_alone(graph):
     """What Snakemake sees of a stage is its declaration, its parameters and the bytes of its code."""
-    influence = next(item for item in graph.instances() if item.name == "influence@mini-ioi")
+    influence = next(item for item in graph.items if item.name == "influence@mini-ioi")
     key = graph.key(influence, ROOT)
     assert '"corrupted_mean"' in key
     assert "src/distilled_circuits/circuits/influence.py" in key

@@ -65,7 +65,7 @@ def test_both_engines_make_the_same_bytes(finished, tmp_path):
     others = {"ce_random", "direct"}
     left_out = {
         item.name
-        for item in load_graph(serial).instances()
+        for item in load_graph(serial).items
         if item.name in of_all or others & {str(value) for value in item.item.values()}
     }
     before = yaml.safe_load((finished / "dvc.lock").read_text())["stages"]

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,20 @@ class Graph:
     stages: dict[str, Stage]
     content: dict[str, Any]
 
-    def instances(self) -> Iterator[Instance]:
-        """Yield every stage for every item."""
-        for stage in self.stages.values():
-            yield from stage.instances()
+    @cached_property
+    def items(self) -> tuple[Instance, ...]:
+        """Every stage for every item, made once: a run of several families has thousands."""
+        return tuple(item for stage in self.stages.values() for item in stage.instances())
+
+    @cached_property
+    def outputs(self) -> dict[str, None]:
+        """Return the outputs of all items, in order and quick to look up."""
+        return {out: None for item in self.items for out in item.outputs}
+
+    @cached_property
+    def _digests(self) -> dict[Path, str | None]:
+        """What is known of files by now: every stage names much of the same code."""
+        return {}
 
     def made(self, declared: str) -> list[str]:
         """Return the outputs of stages that a declared input stands for, with `{axis}` for the matrix's values.
@@ -104,7 +115,9 @@ class Graph:
         where it is a file of the repository.
         """
         path = as_wildcards(declared)
-        outputs = [out for instance in self.instances() for out in instance.outputs]
+        if "{" not in path and path in self.outputs:
+            return [path]
+        outputs = [out for out in self.outputs if out.split("/")[0] == path.split("/")[0]]
         pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
         if any(re.fullmatch(pattern, out) for out in outputs):
             return [path]
@@ -114,22 +127,25 @@ class Graph:
     def abandoned(self, lock: str) -> list[str]:
         """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
         recorded = lock_stages(lock)
-        current = {item.name: item for item in self.instances()}
-        made = {out for item in current.values() for out in item.outputs}
+        current = {item.name for item in self.items}
         gone = [entry for name, entry in recorded.items() if name not in current]
-        return sorted({out["path"] for entry in gone for out in entry.get("outs", [])} - made)
+        return sorted({out["path"] for entry in gone for out in entry.get("outs", [])} - self.outputs.keys())
 
     def key(self, instance: Instance, root: Path = Path()) -> str:
         """Return everything but stages' outputs that decides whether an instance must run.
 
         That is its command, inputs, parameters and outputs as declared, the parameters' values, and the SHA-256 of the
-        repository's files among its inputs: code and word lists.
+        repository's files among its inputs: code and word lists, read once for all instances.
         """
         values = {name: _look_up(self.content, name) for name in instance.params}
-        made = {out for other in self.instances() for out in other.outputs}
-        files = {path: _digest(root / path) for path in instance.inputs if path not in made}
+        files = {path: self._digest(root / path) for path in instance.inputs if path not in self.outputs}
         declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
         return json.dumps({**declared, "params": values, "files": files}, sort_keys=True, indent=1)
+
+    def _digest(self, path: Path) -> str | None:
+        if path not in self._digests:
+            self._digests[path] = _digest(path)
+        return self._digests[path]
 
 
 def _digest(path: Path) -> str | None:
