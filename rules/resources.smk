@@ -1,4 +1,10 @@
 # What jobs take of the machine: threads as in params.yaml, and the one GPU where there is one.
+
+# Jobs keep the memory that they free: glibc hands large arrays back to the kernel, and pays for their pages anew each time.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**25))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**30))
+
+
 def threads_of(stage):
     kind = "training" if "threads.training" in graph.stages[stage].params else "analysis"
     return getattr(params_checked.threads, kind)
