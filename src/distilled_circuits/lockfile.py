@@ -50,7 +50,7 @@ def md5(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = sorted(file for file in path.rglob("*") if file.is_file() and ".tmp-" not in file.name)
+    files = (file for file in path.rglob("*") if file.is_file() and ".tmp-" not in file.name)
     listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
