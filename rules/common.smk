@@ -3,23 +3,26 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 
 from distilled_circuits.artifacts import write_text
-from distilled_circuits.graph import load_graph, places_of
+from distilled_circuits.graph import CODE, load_graph, places_of
 from distilled_circuits.lockfile import sorted_lock
 
 
 graph = or_stop(load_graph)
+NOTED = ".snakemake/keys/code.noted"  # stands for the outputs of stage `code`, which is run before any job
 MANY = 20  # inputs from which on a stage without a matrix has all outputs restored: no other job runs beside it
 
 
 def made_inputs(stage):
-    """A stage's inputs that other stages make; the repository's files among them are part of its key."""
-    return [path for declared in graph.stages[stage].inputs for path in graph.made(declared)]
+    """A stage's inputs that other stages make; the repository's files and the stage's modules are part of its key."""
+    declared = [path for path in graph.stages[stage].inputs if not path.startswith(f"{CODE}/")]
+    return [made for path in declared for made in graph.made(path)]
 
 
 def deps(stage):
@@ -70,8 +73,8 @@ def benchmark_of(stage):
 
 def every(*stages):
     """All outputs of all items of some stages."""
-    made = [out for stage in stages for item in graph.stages[stage].instances() for out in item.outputs]
-    return [place for out in made for place in places_of(out)]
+    made = [out for stage in stages if stage != "code" for item in graph.stages[stage].instances() for out in item.outputs]
+    return [place for out in made for place in places_of(out)] + [NOTED] * ("code" in stages)
 
 
 def write_keys():
@@ -82,6 +85,18 @@ def write_keys():
         if not file.exists() or file.read_text() != content:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
+
+
+def note_code():
+    """Have DVC make the lists of modules that other stages are recorded with: before any job, for all of them.
+
+    As a job it would come before all others, and Snakemake would run these too, whatever was edited.
+    """
+    Path("logs").mkdir(exist_ok=True)
+    with open("logs/code.log", "w") as log:
+        command = ["dvc", "--wait-for-lock", "repro", "--single-item", "code"]
+        if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode:
+            stop("stage code failed: logs/code.log says why")
 
 
 def refuse_second_run():
@@ -143,11 +158,16 @@ wildcard_constraints:
 
 
 write_keys()
+has_code = "code" in graph.stages
+if has_code and not all(Path(out).exists() for out in graph.stages["code"].outputs):
+    Path(NOTED).unlink(missing_ok=True)
 
 
 onstart:
     refuse_second_run()
     wait_for_jobs_left_behind()
+    if has_code:
+        note_code()
     set_aside_abandoned()
 
 

@@ -1,7 +1,8 @@
-"""dvc.yaml is the only place where the graph stands: our reading of it is DVC's, and its dependencies are the truth."""
+"""dvc.yaml is the only place where the graph stands: our reading of it is DVC's, and noted modules are the truth."""
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import load_graph
+from distilled_circuits.imports import code_of, imports_of
 
 PACKAGE = ROOT / "src/distilled_circuits"
 RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
@@ -30,6 +32,7 @@ TIERS = (
         "param_analysis",
         "param_errors",
         "graph",
+        "imports",
         "lockfile",
         "artifacts",
         "progress",
@@ -48,29 +51,6 @@ def graph():
 def modules() -> list[Path]:
     """Return all modules of the package."""
     return sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
-
-
-def imports(module: Path) -> set[Path]:
-    """Return the modules of the package that a module imports anywhere in its text."""
-    found = set()
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distilled_circuits"):
-            path = PACKAGE.parent / Path(*node.module.split("."))
-            names = [path.with_suffix(".py"), *(path / f"{alias.name}.py" for alias in node.names)]
-            found |= {name for name in names if name.exists()}
-    return found
-
-
-def closure(module: Path) -> set[Path]:
-    """Return a module and all that it imports, directly or not."""
-    seen: set[Path] = set()
-    open_ = [module]
-    while open_:
-        path = open_.pop()
-        if path not in seen:
-            seen.add(path)
-            open_ += imports(path)
-    return seen
 
 
 def test_our_reading_is_dvcs(graph):
@@ -94,12 +74,46 @@ def test_our_reading_is_dvcs(graph):
     assert ours == theirs
 
 
-def test_dependencies_on_code_are_the_modules_that_a_stage_imports(graph):
-    """An edit reruns exactly the stages that import the file; on failure the list to paste is printed."""
+def test_every_stage_is_recorded_with_the_modules_that_it_is_made_of(graph):
+    """By the list that stage `code` writes for it, and never by hand."""
+    lists = {name: f"results/code/{name}.json" for name in graph.stages if name != "code"}
+    assert sorted(graph.stages["code"].outputs) == sorted(lists.values())
     for name, stage in graph.stages.items():
-        declared = {path for path in stage.inputs if path.endswith(".py")}
-        needed = {str(path.relative_to(ROOT)) for path in closure(PACKAGE / f"stages/{name}.py")}
-        assert declared == needed, f"{name}: dvc.yaml should list\n" + "\n".join(f"      - {p}" for p in sorted(needed))
+        noted = [path for path in stage.inputs if path.startswith("results/code/")]
+        assert noted == ([] if name == "code" else [lists[name]])
+        assert not [path for path in stage.inputs if path.endswith(".py")]
+
+
+@pytest.mark.parametrize("stage", ["comparison", "verdicts", "sweep"])
+def test_the_modules_of_a_stage_are_those_that_python_loads(stage):
+    """Beside them only modules that are imported inside functions or for types."""
+    files = "*(module.__file__ for name, module in sys.modules.items() if name.startswith('distilled_circuits'))"
+    asked = f"import sys, distilled_circuits.stages.{stage}; print({files})"
+    told = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True).stdout.split()
+    loaded = {Path(file) for file in told if not file.endswith("__init__.py")}
+    noted = set(code_of(stage, PACKAGE))
+    assert loaded <= noted
+    texts = "".join(module.read_text() for module in loaded)
+    for late in noted - loaded:
+        assert re.search(rf"^ +from distilled_circuits\.\S*{late.stem} import", texts, re.MULTILINE), late
+
+
+def test_imports_of_every_form_are_found(tmp_path):
+    """Modules by name or from their folder, inside functions, in circles; names inside modules are no modules."""
+    package = tmp_path / "package"
+    written = {
+        "stages/one": "import numpy\nfrom package.core.a import f\nfrom package.core import b, __name__\n",
+        "stages/two": "def run():\n    import package.d\n",
+        "core/a": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from package.c import g\nf = 1\n",
+        "core/b": "from package.core import a\n",
+        "c": "from package.core.a import f\nfrom packages.d import h\n",
+        "d": "",
+    }
+    for name, text in written.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / f"{name}.py").write_text(text)
+    found = {stage: [str(path.relative_to(package)) for path in code_of(stage, package)] for stage in ("one", "two")}
+    assert found == {"one": ["c.py", "core/a.py", "core/b.py", "stages/one.py"], "two": ["d.py", "stages/two.py"]}
 
 
 def test_every_stage_has_a_rule_and_a_module(graph):
@@ -131,7 +145,7 @@ def test_dependencies_point_one_way():
         return next(index for index, names in enumerate(TIERS) if top in names)
 
     for module in modules():
-        for imported in imports(module):
+        for imported in imports_of(module, PACKAGE):
             assert tier(module) <= tier(imported), f"{module.name} must not import {imported.name}"
 
 
@@ -159,7 +173,7 @@ def test_only_artifacts_opens_hdf5():
 @pytest.mark.parametrize("stage", ["alignment", "sampling", "verdicts", "comparison", "report"])
 def test_stages_on_stored_arrays_do_not_import_torch(stage):
     """Figures, tables and scores start without the seconds that torch takes."""
-    for module in closure(PACKAGE / f"stages/{stage}.py"):
+    for module in code_of(stage, PACKAGE):
         assert not re.search(r"^\s*(import|from) (torch|transformers)", module.read_text(), re.MULTILINE), module
 
 

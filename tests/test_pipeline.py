@@ -54,6 +54,30 @@ def test_a_finished_run_has_nothing_to_do(finished):
     assert "up to date" in call(finished, "dvc", "status")
 
 
+def test_an_edit_reruns_what_is_made_of_it_and_nothing_else(finished):
+    """A module of one stage: that stage and what reads it; a module of none, that of the command line: no stage."""
+    planned = {}
+    for edited in ("stages/verdicts.py", "cli.py"):
+        module = finished / "src/distilled_circuits" / edited
+        text = module.read_text()
+        module.write_text(text + "# edited\n")
+        planned[edited] = set(re.findall(r"^(\w+) +1$", call(finished, "snakemake", "--dry-run"), re.MULTILINE))
+        module.write_text(text)
+    assert planned["stages/verdicts.py"] == {"all", "code", "verdicts", "comparison", "report"}
+    assert planned["cli.py"] == {"all", "code"}
+    assert "Nothing to be done" in call(finished, "snakemake")
+
+
+def test_lists_of_modules_are_made_again_when_they_are_deleted(finished):
+    """And hold against the modules, like every artifact against its inputs."""
+    deleted = finished / "results/code/influence.json"
+    content = deleted.read_bytes()
+    deleted.unlink()
+    call(finished, "snakemake", "--cores", "1")
+    assert deleted.read_bytes() == content
+    assert "DIFFERS" not in call(finished, "distilled-circuits", "audit", "results/code")
+
+
 def test_both_engines_make_the_same_bytes(finished, tmp_path):
     """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock.
 

@@ -7,11 +7,11 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import load_graph
+from distilled_circuits.graph import CODE, PACKAGE, load_graph
 from distilled_circuits.params import Params, load_params
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -74,7 +74,7 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
             name=instance.name,
             item=instance.item,
             params={name: select(params, name) for name in instance.params},
-            inputs=_by_stem(instance.inputs),
+            inputs=_by_stem(path for path in instance.inputs if not path.startswith((f"{CODE}/", f"{PACKAGE}/"))),
             outputs=_by_stem(instance.outputs),
         )
     )
@@ -88,8 +88,8 @@ def select(params: Params, dotted: str) -> object:
     return value
 
 
-def _by_stem(paths: Sequence[str]) -> dict[str, Path]:
-    return {Path(path).stem: Path(path) for path in paths if not path.startswith("src/")}
+def _by_stem(paths: Iterable[str]) -> dict[str, Path]:
+    return {Path(path).stem: Path(path) for path in paths}
 
 
 if __name__ == "__main__":

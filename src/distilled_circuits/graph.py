@@ -19,7 +19,12 @@ from typing import Any
 import yaml
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.imports import code_of
 from distilled_circuits.lockfile import lock_stages
+
+PACKAGE = Path("src/distilled_circuits")
+CODE = "results/code"
+"""Where stage `code` notes the modules of each other stage: one small file stands for all of them in dvc.lock."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,8 @@ class Graph:
         return {out: None for item in self.items for out in item.outputs}
 
     @cached_property
-    def _digests(self) -> dict[Path, str | None]:
-        """What is known of files by now: every stage names much of the same code."""
+    def _known(self) -> dict[Path, str | None]:
+        """Digests of files by now: every stage is made of much of the same code."""
         return {}
 
     def made(self, declared: str) -> list[str]:
@@ -135,27 +140,30 @@ class Graph:
         """Return everything but stages' outputs that decides whether an instance must run.
 
         That is its command, inputs, parameters and outputs as declared, the parameters' values, and the SHA-256 of the
-        repository's files among its inputs: code and word lists, read once for all instances.
+        repository's files that it reads: word lists and the modules that it is made of, read once for all instances.
         """
         values = {name: _look_up(self.content, name) for name in instance.params}
-        files = {path: self._digest(root / path) for path in instance.inputs if path not in self.outputs}
+        files = [path for path in instance.inputs if path not in self.outputs]
+        stage = instance.name.partition("@")[0]
+        if f"{CODE}/{stage}.json" in instance.inputs:
+            files += [path.relative_to(root).as_posix() for path in code_of(stage, root / PACKAGE)]
+        digests = {path: self._digest(root / path) for path in files}
         declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
-        return json.dumps({**declared, "params": values, "files": files}, sort_keys=True, indent=1)
+        return json.dumps({**declared, "params": values, "files": digests}, sort_keys=True, indent=1)
 
     def _digest(self, path: Path) -> str | None:
-        if path not in self._digests:
-            self._digests[path] = _digest(path)
-        return self._digests[path]
+        """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
+        if path not in self._known:
+            self._known[path] = self._sha256(path)
+        return self._known[path]
 
-
-def _digest(path: Path) -> str | None:
-    """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
-    if path.is_dir():
-        if path.parts[:1] == ("results",):
-            return None
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return hashlib.sha256("".join(f"{file} {_digest(file)}\n" for file in files).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    def _sha256(self, path: Path) -> str | None:
+        if path.is_dir():
+            if path.parts[:1] == ("results",):
+                return None
+            files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+            return hashlib.sha256("".join(f"{file} {self._digest(file)}\n" for file in files).encode()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
 def as_wildcards(path: str) -> str:

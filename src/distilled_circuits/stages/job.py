@@ -53,7 +53,7 @@ class Job:
             schema=schema,
             stage=self.name,
             params={name: _plain(value) for name, value in self.params.items()},
-            inputs={str(path): digest(path) for path in self.inputs.values() if path.parts[0] != "src"},
+            inputs={str(path): digest(path) for path in self.inputs.values()},
             device=str(device),
             dtype=dtype,
             seeds=seeds or {},

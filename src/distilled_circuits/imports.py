@@ -1,0 +1,41 @@
+"""Which modules of the package a stage is made of, read from their import statements and without running any."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+from pathlib import Path
+
+
+def code_of(stage: str, package: Path) -> list[Path]:
+    """Return the module of a stage and all that it imports from the package, directly or not, sorted.
+
+    Imports count wherever they stand, in a function or for types alone. `package` is the folder `distilled_circuits`.
+    """
+    seen: set[Path] = set()
+    to_read = [package / "stages" / f"{stage}.py"]
+    while to_read:
+        module = to_read.pop()
+        if module not in seen:
+            seen.add(module)
+            to_read += imports_of(module, package)
+    return sorted(seen)
+
+
+def imports_of(module: Path, package: Path) -> set[Path]:
+    """Return the modules of the package that a module imports itself."""
+    return set(_imports(module.read_text(encoding="utf-8"), package))
+
+
+@lru_cache(maxsize=1024)
+def _imports(text: str, package: Path) -> tuple[Path, ...]:
+    """Return the files that the import statements of a text name; stages share most modules, so each is parsed once."""
+    named: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            named += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            named += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    inside = [name.split(".")[1:] for name in named if name.startswith(f"{package.name}.")]
+    files = (package.joinpath(*parts).with_suffix(".py") for parts in inside)
+    return tuple(file for file in files if file.exists())
