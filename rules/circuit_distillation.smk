@@ -108,6 +108,7 @@ rule distillation:
     benchmark:
         benchmark_of("distillation")
     threads: threads_of("distillation")
+    priority: with_several_maps
     resources:
         gpu=gpu_of("distillation"),
     message:

@@ -19,3 +19,9 @@ def gpu_of(stage):
 def before_noise(wildcards):
     """Priority 1 for a job on a task whose noise experiment is still to come: that is the longest chain of jobs."""
     return int(wildcards.task in params_checked.noise.tasks)
+
+
+def with_several_maps(wildcards):
+    """Priority 1 for a condition that trains several students for each seed: begun last it would leave cores idle."""
+    condition = params_checked.conditions[wildcards.condition]
+    return int(condition.mapping == "random" and condition.maps > 1)

@@ -1,5 +1,7 @@
 """One training as the stages run it: which heads are trained, which pairs are aligned where, and what is answered."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -21,7 +23,7 @@ from distilled_circuits.stages.student_answers import (
     accuracy,
     chosen_right,
     companion,
-    read_z,
+    read,
     similarity,
 )
 from distilled_circuits.stages.student_training import Classroom, Run
@@ -146,12 +148,12 @@ def test_answers_are_those_of_the_plain_model_and_of_its_circuit():
     with_answers = lens.logits(test.prompts.ids).argmax(-1)
     ids = test.prompts.ids
     test = Questions(PromptTensors(ids, with_answers, with_answers, ids), test.choices, test.kinds, test.roles)
-    exam = Examination(test, circuit, {"other": circuit}, 2, 0)
+    exam = Examination(test, circuit, {"other": circuit}, SimpleNamespace(judged=12, random_draws=2, seed=0))
     heads = [Component.parse(name) for name in CIRCUIT]
     found = exam.answers(lens, heads, exam.means(lens))
     means = mean_activations(lens, circuit.corrupted, 7)
     assert found["full"] == [1] * 20
-    assert found["circuit"] == correct_answers(lens, test.prompts, means, heads).int().tolist()
+    assert found["circuit"] == correct_answers(lens, test.prompts, means, heads)[:12].int().tolist()
     assert found["variants"] == {"other": pytest.approx(accuracy(lens, circuit))}
 
 
@@ -167,9 +169,9 @@ def test_a_multiple_choice_looks_at_the_choices_alone():
 def test_a_model_is_like_itself(room):
     """CKA of a head with itself is 1, and so is the companion score of a model with itself."""
     asked = questions(70)
-    exam = Examination(asked, asked, {}, 1, 0)
+    exam = Examination(asked, asked, {}, None)
     same = room.mappings(condition(), 0)[0].__class__(tuple((head, head) for head in room.circuit))
-    z = read_z(room.teacher, room.circuit, asked)
+    _, z = read(room.teacher, room.circuit, asked)
     assert similarity(z, z, same) == pytest.approx(1, abs=1e-4)
     record = exam.record(room.teacher, exam.means(room.teacher))
     assert companion(record, record) == pytest.approx(1, abs=1e-4)

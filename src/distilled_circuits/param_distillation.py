@@ -105,6 +105,7 @@ class HeadCircuits(Section):
     share: Portion
     faithfulness: Portion
     searched: AtLeastEight
+    judged: AtLeastEight
     hungarian: Hungarian
     random_draws: Count
     seed: Index

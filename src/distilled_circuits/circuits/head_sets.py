@@ -20,6 +20,8 @@ ELSEWHERE = "elsewhere"
 
 KEPT_STREAMS = 16
 """How many streams are kept, for sets that differ in upper layers alone."""
+KEPT_LOGITS = 64
+"""Of how many sets the logits are kept, for those that several measures ask for."""
 
 
 class Place(NamedTuple):
@@ -63,6 +65,7 @@ class HeadSets:
         self._rows = [slice(start, start + batch_size) for start in starts]
         self._embedded = [lens.embed(prompts.ids[rows]) for rows in self._rows]
         self._stream = lru_cache(maxsize=KEPT_STREAMS * len(self._rows))(self._run_to)
+        self._logits = lru_cache(maxsize=KEPT_LOGITS)(self._run)
         self._known: dict[frozenset[Place], Answers] = {}
 
     def __len__(self) -> int:
@@ -94,16 +97,19 @@ class HeadSets:
             self._known[key] = Answers(logits.argmax(-1) == self.prompts.answers, chosen)
         return self._known[key]
 
-    @torch.no_grad()
     def logits(self, kept: Collection[Place]) -> torch.Tensor:
         """Return the logits (prompt, vocabulary) at the last position with `kept` alone.
 
-        Where no head is kept in any layer above, nothing but the last position is read, so that is all that is run.
         Raises ValueError at a place that the model or the prompts do not have.
         """
         key = frozenset(kept)
         if key - self.everything:
             raise ValueError(f"no such places: {sorted(key - self.everything)}")
+        return self._logits(key)
+
+    @torch.no_grad()
+    def _run(self, key: frozenset[Place]) -> torch.Tensor:
+        """Return logits, of the last position alone from where no head above is kept: nothing else is read there."""
         top = max((place.head.layer for place in key), default=0)
         parts = []
         for batch in range(len(self._rows)):

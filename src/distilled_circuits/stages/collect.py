@@ -111,8 +111,8 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
             configs={name: read_plain_json(path / "config.json") for name, path in models.items()},
             mapping=read_json(place / "mapping.json", "mapping/2"),
             untrained=read_json(place / "untrained.json", "untrained/1"),
-            verdicts=read_json(place / "verdicts.json", "verdicts/1"),
-            sweeps={name: read_json(place / f"sweeps/{name}.json", "sweep/1") for name in swept},
+            verdicts=read_json(place / "verdicts.json", "verdicts/2"),
+            sweeps={name: read_json(place / f"sweeps/{name}.json", "sweep/2") for name in swept},
         )
 
 

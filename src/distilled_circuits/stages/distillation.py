@@ -24,7 +24,7 @@ from distilled_circuits.progress import track
 from distilled_circuits.seed_ranges import seeds_of
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion, read_z, similarity
+from distilled_circuits.stages.student_answers import Examination, companion, read, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
@@ -49,13 +49,12 @@ def run(job: Job) -> None:
     name, settings = job.item["condition"], job.param("distillation.training")
     room = Classroom.of(job)
     device = room.teacher.device
-    circuits = job.param("distillation.circuits")
-    exam = Examination.stored(job.input("questions"), device, circuits.random_draws, circuits.seed)
+    exam = Examination.stored(job.input("questions"), device, job.param("distillation.circuits"))
     questions = stored_questions(job.input("questions"), "training", device, settings.prompts[job.item["task"]])
     condition = job.param(f"conditions.{name}")
     # Most conditions have the same pairs for every seed: the teacher is then asked once.
     taught = lru_cache(maxsize=1)(lambda pairs: room.taught(condition, pairs, questions))
-    teacher_z = read_z(room.teacher, room.teacher_circuit, exam.circuit)
+    _, teacher_z = read(room.teacher, room.teacher_circuit, exam.circuit)
     of_teacher = exam.record(room.teacher, exam.means(room.teacher))
     task = _Task(room, condition, settings, taught, exam, of_teacher, teacher_z)
     seeds = list(seeds_of(job.item["seeds"]))
@@ -85,7 +84,7 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
         student, log = room.train(Run(label, condition, seed), task.taught(pairs), advance)
         if number == 0:
             first = student
-        means, own_z = exam.means(student), read_z(student, room.circuit, exam.circuit)
+        means, (_, own_z) = exam.means(student), read(student, room.circuit, exam.circuit)
         found = {
             "pairs": [{"student": str(own), "teacher": str(other)} for own, other in pairs.pairs],
             "changed_pairs": share_of_changed_pairs(aligned, pairs) if pairs.pairs else None,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from distilled_circuits.artifacts import write_json
-from distilled_circuits.circuits.ablation import mean_activations
+from distilled_circuits.circuits.ablation import Values
 from distilled_circuits.circuits.head_circuits import (
     Search,
     circuit_of,
@@ -45,8 +45,8 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
-from distilled_circuits.stages.stored_questions import Questions, stored_questions
-from distilled_circuits.stages.student_answers import Examination, companion, read_z, similarity
+from distilled_circuits.stages.stored_questions import Questions
+from distilled_circuits.stages.student_answers import Examination, companion, read, similarity
 
 BATCH = 100
 """Prompts of one forward pass."""
@@ -70,23 +70,23 @@ def run(job: Job) -> None:
     settings = job.param("distillation.circuits")
     method = settings.methods[job.item["task"]]
     device = choose_device(job.param("device"))
-    questions = stored_questions(job.input("questions"), "circuit", device)
+    exam = Examination.stored(job.input("questions"), device, settings)
+    questions = exam.circuit
     found = {}
     # The number of steps depends on what is found; the sweeps over single heads are the longest part of it.
     models = {"teacher": job.input("teacher"), "student": job.input("base")}
     lenses = {side: HookLens(load_model(path, device)) for side, path in models.items()}
+    means = {side: exam.means(lens) for side, lens in lenses.items()}
     heads = sum(lens.dimensions.layers * lens.dimensions.heads for lens in lenses.values())
     with track(heads, f"{job.name} heads") as progress:
         for side, lens in lenses.items():
-            found[side] = _describe(lens, questions, method, settings, progress.advance)
-    z = {side: read_z(each.lens, each.heads, questions) for side, each in found.items()}
+            found[side] = _describe(lens, questions, means[side], method, settings, progress.advance)
+    z = {side: read(each.lens, each.heads, questions)[1] for side, each in found.items()}
     table = _similarity(z["student"], z["teacher"])
     mappings = _mappings(found["student"], found["teacher"], table, settings)
     student, teacher = (found[side].impacts for side in ("student", "teacher"))
     student_side, teacher_side = found["student"], found["teacher"]
     widths = (student_side.lens.dimensions.d_head, teacher_side.lens.dimensions.d_head)
-    exam = Examination.stored(job.input("questions"), device, settings.random_draws, settings.seed)
-    means = {side: exam.means(each.lens) for side, each in found.items()}
     records = {side: exam.record(each.lens, means[side]) for side, each in found.items()}
     references = {side: exam.answers(each.lens, each.heads, means[side]) for side, each in found.items()}
     references["student"] |= {
@@ -109,10 +109,12 @@ def run(job: Job) -> None:
     write_json(job.output("untrained"), job.provenance("untrained/1", device=device), references)
 
 
-def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, advance: Callable[[], None]) -> _Found:
+def _describe(
+    lens: HookLens, questions: Questions, means: Values, method: str, settings: Any, advance: Callable[[], None]
+) -> _Found:
     """Find one model's circuit and judge it: alone, against random ones, head by head, and for what it lacks."""
-    means = mean_activations(lens, questions.corrupted, BATCH)
     sets = HeadSets(lens, questions.prompts, means, BATCH)
+    few = HeadSets(lens, questions.first(settings.searched).prompts, means, BATCH)
     groups = [Group(**group.model_dump()) for group in settings.groups]
     patched = _path_patching(lens, questions, groups)
     searched: dict[str, Any]
@@ -123,7 +125,6 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
         searched = {"groups": {name: _group(each) for name, each in chosen.items()}}
     else:
         ranking = rank_by_ablation(sets, questions.choices)
-        few = HeadSets(lens, questions.first(settings.searched).prompts, means, BATCH)
         search = _search(method, sets if method == "ablation" else few, list(ranking), settings)
         chosen = {"circuit": GroupFound(torch.zeros(0), search.heads)}
         scores = {"circuit": {"scores": [ranking[head] for head in sets.heads], "heads": list(map(str, search.heads))}}
@@ -135,7 +136,7 @@ def _describe(lens: HookLens, questions: Questions, method: str, settings: Any, 
     rng = np.random.default_rng(settings.seed)
     random = random_circuits(sets, places, settings.random_draws, rng).double().mean(1)
     complete = completeness(sets, circuit, settings.random_draws, rng)
-    judged = minimality(sets, circuit)
+    judged = minimality(few, circuit)
     impacts = measure_impacts(sets, advance)
     heads = tuple(place.head for place in places)
     record = {
@@ -193,7 +194,7 @@ def _judge_groups(
     lens: HookLens,
     sets: HeadSets,
     questions: Questions,
-    means: Any,
+    means: Values,
     groups: list[Group],
     found: Mapping[str, GroupFound],
 ) -> dict[str, Any]:

@@ -39,24 +39,23 @@ DIRECTIONS = 3
 class Examination:
     """The prompts that every model of a task is asked, and how circuits are judged on them.
 
-    `circuit` has the prompts that circuits were found on: means and impacts are taken there.
+    `circuit` has the prompts that circuits were found on: means and impacts are taken there. `settings` is
+    `distillation.circuits`.
     """
 
     test: Questions
     circuit: Questions
     variants: dict[str, Questions]
-    random_draws: int
-    seed: int
+    settings: Any
 
     @classmethod
-    def stored(cls, path: Path, device: torch.device, random_draws: int, seed: int) -> Examination:
+    def stored(cls, path: Path, device: torch.device, settings: Any) -> Examination:
         """Read the prompts of a `questions` artifact."""
         return cls(
             stored_questions(path, "test", device),
             stored_questions(path, "circuit", device),
             {name: stored_questions(path, f"variants/{name}", device) for name in variant_names(path)},
-            random_draws,
-            seed,
+            settings,
         )
 
     def means(self, lens: HookLens) -> Values:
@@ -64,21 +63,23 @@ class Examination:
         return mean_activations(lens, self.circuit.corrupted, BATCH)
 
     def answers(self, lens: HookLens, circuit: Sequence[Component], means: Values) -> dict[str, Any]:
-        """Return for each test prompt whether the model, among the choices, and its circuit alone answer right.
+        """Return for each test prompt whether the model, also among the choices, and its circuit alone answer right.
 
-        Also accuracies of random circuits of the same size, on the variants, and how much a single head's ablation
-        costs on the mean.
+        The circuit is asked the first `settings.judged` of them. Also accuracies of random circuits of the same size,
+        on the variants, and how much a single head's ablation costs on the mean.
         """
-        sets = HeadSets(lens, self.test.prompts, means, BATCH)
+        logits, _ = read(lens, [], self.test)
+        judged = HeadSets(lens, self.test.first(self.settings.judged).prompts, means, BATCH)
         few = HeadSets(lens, self.circuit.first(FEW).prompts, means, BATCH)
         kept = few.at_all_positions(circuit)
-        random = random_circuits(few, kept, self.random_draws, np.random.default_rng(self.seed)).double().mean(1)
+        rng = np.random.default_rng(self.settings.seed)
+        random = random_circuits(few, kept, self.settings.random_draws, rng).double().mean(1)
         whole = few.accuracy(few.everything)
         drops = [whole - few.accuracy(few.everything - few.at_all_positions([head])) for head in few.heads]
         right = {
-            "full": sets.answers(sets.everything).correct,
-            "choice": chosen_right(sets.logits(sets.everything), self.test),
-            "circuit": sets.answers(kept).correct,
+            "full": all_right(logits, self.test),
+            "choice": chosen_right(logits, self.test),
+            "circuit": judged.answers(kept).correct,
         }
         return {
             **{name: flags.int().tolist() for name, flags in right.items()},
@@ -98,13 +99,13 @@ def companion(teacher: ModelRecord, student: ModelRecord) -> float:
     return float(align(teacher, student, PRESETS["recommended"], DIRECTIONS).score.score[0])
 
 
-def read_z(lens: HookLens, heads: Collection[Component], asked: Questions) -> dict[Component, torch.Tensor]:
-    """Return what some heads do at the last position, z (prompt, d_head)."""
-    if not heads:
-        return {}
+def read(
+    lens: HookLens, heads: Collection[Component], asked: Questions
+) -> tuple[torch.Tensor, dict[Component, torch.Tensor]]:
+    """Return the logits (prompt, vocabulary) and z (prompt, d_head) of some heads, both at the last position."""
     chosen = sorted(heads)
-    _, read = read_in_batches(lens, asked.prompts.ids, chosen, ["z"], BATCH)
-    return dict(zip(chosen, read["z"], strict=True))
+    logits, found = read_in_batches(lens, asked.prompts.ids, chosen, ["z"], BATCH)
+    return logits, dict(zip(chosen, found.get("z", ()), strict=True))
 
 
 def similarity(
@@ -120,8 +121,12 @@ def similarity(
 
 def accuracy(lens: HookLens, asked: Questions) -> float:
     """Return the share of prompts whose answer is the most likely token of all."""
-    logits, _ = read_in_batches(lens, asked.prompts.ids, [], [], BATCH)
-    return (logits.argmax(-1) == asked.prompts.answers).double().mean().item()
+    return all_right(read(lens, [], asked)[0], asked).double().mean().item()
+
+
+def all_right(logits: torch.Tensor, asked: Questions) -> torch.Tensor:
+    """Return which prompts are answered right where any token can be answered."""
+    return logits.argmax(-1) == asked.prompts.answers
 
 
 def chosen_right(logits: torch.Tensor, asked: Questions) -> torch.Tensor:

@@ -12,17 +12,18 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
-from distilled_circuits.stages.student_answers import accuracy, read_z, similarity
+from distilled_circuits.stages.student_answers import accuracy, all_right, read, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """Which sweep it belongs to, the condition as it is tried, and the number of training prompts."""
+    """Which sweep it belongs to, the condition as it is tried, the number of training prompts, and of those seen."""
 
     kind: str
     condition: Any
     prompts: int
+    seen: int
 
 
 def run(job: Job) -> None:
@@ -33,49 +34,57 @@ def run(job: Job) -> None:
     device = room.teacher.device
     asked = stored_questions(job.input("questions"), "validation", device)
     condition = job.param(f"conditions.{name}").model_copy(update={"maps": 1})
-    trials = list(_trials(name, condition, sweep, settings.prompts[job.item["task"]]))
+    trials = list(_trials(name, condition, sweep, settings, job.item["task"]))
     (pairs,) = room.mappings(condition, sweep.seed)
-    pool = stored_questions(
-        job.input("questions"), "training", device, max((trial.prompts for trial in trials), default=1)
-    )
-    taught = room.taught(condition, pairs, pool)
-    teacher_z = read_z(room.teacher, [other for _, other in pairs.pairs], asked)
+    most = max((trial.seen for trial in trials), default=1)
+    taught = room.taught(condition, pairs, stored_questions(job.input("questions"), "training", device, most))
+    logits, teacher_z = read(room.teacher, {other for _, other in pairs.pairs}, asked)
 
     def judged(student: HookLens) -> dict[str, Any]:
-        own_z = read_z(student, [own for own, _ in pairs.pairs], asked)
-        return {"accuracy": accuracy(student, asked), "debiased_cka": similarity(own_z, teacher_z, pairs)}
+        logits, own_z = read(student, {own for own, _ in pairs.pairs}, asked)
+        right = all_right(logits, asked).double().mean().item()
+        return {"accuracy": right, "debiased_cka": similarity(own_z, teacher_z, pairs)}
 
     known: dict[tuple[str, int], dict[str, Any]] = {}
     rows = []
     with track(len(trials), f"{job.name} trials") as progress:
         for trial in trials:
-            key = (str(trial.condition), trial.prompts)
+            key = (str(trial.condition), trial.seen)
             if key not in known:
-                lesson = Run(job.name, trial.condition, sweep.seed), taught.first(trial.prompts)
+                lesson = Run(job.name, trial.condition, sweep.seed), taught.first(trial.seen)
                 known[key] = _outcome(room, *lesson, judged)
-            said = {"learning_rate": trial.condition.learning_rate, "weight": trial.condition.weight}
-            rows.append({"sweep": trial.kind, "condition": name, **said, "prompts": trial.prompts, **known[key]})
+            tried = {"learning_rate": trial.condition.learning_rate, "weight": trial.condition.weight}
+            prompts = {"prompts": trial.prompts, "seen": trial.seen}
+            rows.append({"sweep": trial.kind, "condition": name, **tried, **prompts, **known[key]})
             progress.advance()
     content = {
         "used": job.param(f"conditions.{name}").model_dump(),
         "prompts": len(asked),
         "base": accuracy(room.base_student(), asked),
-        "teacher": accuracy(room.teacher, asked),
+        "teacher": all_right(logits, asked).double().mean().item(),
         "trials": rows,
     }
-    write_json(job.output(name), job.provenance("sweep/1", device=device, seeds={"training": sweep.seed}), content)
+    write_json(job.output(name), job.provenance("sweep/2", device=device, seeds={"training": sweep.seed}), content)
 
 
-def _trials(name: str, condition: Any, sweep: Any, prompts: int) -> Iterator[_Trial]:
-    """Yield every trial; a condition has as many learning rates as any other."""
+def _trials(name: str, condition: Any, sweep: Any, settings: Any, task: str) -> Iterator[_Trial]:
+    """Yield every trial; a condition has as many learning rates as any other.
+
+    Of more prompts than all batches have together as many are seen as these have: the teacher need not answer the rest.
+    """
+
+    def trial(kind: str, prompts: int = settings.prompts[task], **changes: float) -> _Trial:
+        seen = min(prompts, settings.steps * settings.batch_size)
+        return _Trial(kind, condition.model_copy(update=changes), prompts, seen)
+
     for rate in sweep.learning_rates:
-        yield _Trial("learning_rate", condition.model_copy(update={"learning_rate": rate}), prompts)
+        yield trial("learning_rate", learning_rate=rate)
     if name in sweep.weighted:
         for weight in sweep.weights:
-            yield _Trial("weight", condition.model_copy(update={"weight": weight}), prompts)
+            yield trial("weight", weight=weight)
     if name in sweep.sized:
         for size in sweep.sizes:
-            yield _Trial("size", condition, size)
+            yield trial("size", size)
 
 
 def _outcome(room: Classroom, run: Run, taught: Taught, judged: Callable[[HookLens], dict[str, Any]]) -> dict[str, Any]:

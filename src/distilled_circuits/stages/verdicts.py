@@ -45,6 +45,7 @@ def run(job: Job) -> None:
     )
     content: dict[str, Any] = {
         "prompts": answers["full"].prompts,
+        "circuit_prompts": answers["circuit"].prompts,
         "seeds": [record["seed"] for record in trained[runs[0]]],
         "setting": asdict(setting),
         "majority": float(np.max(np.unique(kinds, return_counts=True)[1]) / len(kinds)),
@@ -60,7 +61,7 @@ def run(job: Job) -> None:
         },
         "curves": {name: _curves(records) for name, records in trained.items() if records[0]["runs"][0]["log"]},
     }
-    write_json(job.output("verdicts"), job.provenance("verdicts/1"), content)
+    write_json(job.output("verdicts"), job.provenance("verdicts/2"), content)
 
 
 def _answers(kind: str, trained: dict[str, list[dict[str, Any]]], untrained: dict[str, Any]) -> Answers:
@@ -86,8 +87,9 @@ def _accuracies(name: str, answers: dict[str, Answers], resamples: int) -> dict[
             "interval95": list(percentile_interval(samples)),
             "by_seed": right.mean(1).tolist(),
         }
-    whole, alone = (answers[kind].accuracy(name) for kind in ("full", "circuit"))
-    found["faithfulness"] = alone / whole if whole else None
+    # A circuit is asked the first of the test prompts: faithfulness compares the same ones.
+    whole = answers["full"].models(name)[..., : answers["circuit"].prompts].mean()
+    found["faithfulness"] = float(answers["circuit"].accuracy(name) / whole) if whole else None
     return found
 
 
