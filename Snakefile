@@ -19,6 +19,7 @@ params_checked = or_stop(load_params, Path("params.yaml"))  # before anything re
 
 include: "rules/common.smk"
 include: "rules/resources.smk"
+include: "rules/code.smk"
 include: "rules/models.smk"
 include: "rules/distilled_circuits.smk"
 include: "rules/circuit_distillation.smk"
@@ -28,4 +29,5 @@ include: "rules/report.smk"
 rule all:  # every output, so that a deleted intermediate is restored even when nobody reads it now
     default_target: True
     input:
-        every(*graph.stages),
+        every(*(stage for stage in graph.stages if stage != "code")),
+        NOTED,

@@ -3,7 +3,6 @@ import fcntl
 import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from distilled_circuits.lockfile import sorted_lock
 
 
 graph = or_stop(load_graph)
-NOTED = ".snakemake/keys/code.noted"  # stands for the outputs of stage `code`, which is run before any job
+before_jobs = []  # what else is done when a run starts, after everybody else's jobs have ended
 MANY = 20  # inputs from which on a stage without a matrix has all outputs restored: no other job runs beside it
 
 
@@ -73,8 +72,8 @@ def benchmark_of(stage):
 
 def every(*stages):
     """All outputs of all items of some stages."""
-    made = [out for stage in stages if stage != "code" for item in graph.stages[stage].instances() for out in item.outputs]
-    return [place for out in made for place in places_of(out)] + [NOTED] * ("code" in stages)
+    made = [out for stage in stages for item in graph.stages[stage].instances() for out in item.outputs]
+    return [place for out in made for place in places_of(out)]
 
 
 def write_keys():
@@ -85,18 +84,6 @@ def write_keys():
         if not file.exists() or file.read_text() != content:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
-
-
-def note_code():
-    """Have DVC make the lists of modules that other stages are recorded with: before any job, for all of them.
-
-    As a job it would come before all others, and Snakemake would run these too, whatever was edited.
-    """
-    Path("logs").mkdir(exist_ok=True)
-    with open("logs/code.log", "w") as log:
-        command = ["dvc", "--wait-for-lock", "repro", "--single-item", "code"]
-        if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode:
-            stop("stage code failed: logs/code.log says why")
 
 
 def refuse_second_run():
@@ -158,17 +145,14 @@ wildcard_constraints:
 
 
 write_keys()
-has_code = "code" in graph.stages
-if has_code and not all(Path(out).exists() for out in graph.stages["code"].outputs):
-    Path(NOTED).unlink(missing_ok=True)
 
 
 onstart:
     refuse_second_run()
     wait_for_jobs_left_behind()
-    if has_code:
-        note_code()
     set_aside_abandoned()
+    for prepare in before_jobs:
+        prepare()
 
 
 onsuccess:

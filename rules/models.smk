@@ -1,15 +1,3 @@
-# What every stage is made of is noted before the first job (rules/common.smk): here is only what says that it was.
-rule code:
-    input:
-        key("code"),
-    output:
-        NOTED,
-    message:
-        message_of("code")
-    shell:
-        "touch {output}"
-
-
 # The models of a pair, and those that the battery compares a teacher with. The pair comes first: it takes all threads, so
 # begun beside another job it would leave a core idle until that job ends. The others take long, and come early too.
 rule teacher:

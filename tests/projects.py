@@ -52,16 +52,17 @@ SMOKE: dict[str, Any] = {
         "evaluate_every": 10, "level": 0.2,
     },
     "distillation": {
-        "tasks": ["theory_of_mind"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": ["0"], "resamples": 50,
+        "tasks": ["theory_of_mind"], "runs": ["ce_circuit", "ce_random", "direct"], "seeds": ["0"], "judged": 32,
+        "resamples": 50,
     },
     "distillation.questions": {"test": 48, "variants": 16, "validation": 16, "circuit": 24, "training": 32},
-    "distillation.circuits": {"random_draws": 2},
+    "distillation.circuits": {"random_draws": 2, "completeness_draws": 3},
     "distillation.training": {
         "prompts": {"entity_tracking": 32, "theory_of_mind": 32}, "steps": 4, "batch_size": 16, "warmup": 2,
         "log_every": 2,
     },
     "distillation.sweep": {
-        "conditions": ["ce_random", "ce_circuit"], "learning_rates": [0.001], "weights": [1.0],
+        "conditions": ["ce_random", "ce_circuit"], "learning_rates": [0.001], "weights": [0.1],
         "weighted": ["ce_random"], "sizes": [16], "sized": ["ce_circuit"],
     },
     "comparison": {"resamples": 50},

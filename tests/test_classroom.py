@@ -148,9 +148,9 @@ def test_answers_are_those_of_the_plain_model_and_of_its_circuit():
     with_answers = lens.logits(test.prompts.ids).argmax(-1)
     ids = test.prompts.ids
     test = Questions(PromptTensors(ids, with_answers, with_answers, ids), test.choices, test.kinds, test.roles)
-    exam = Examination(test, circuit, {"other": circuit}, SimpleNamespace(judged=12, random_draws=2, seed=0))
+    exam = Examination(test, circuit, {"other": circuit}, SimpleNamespace(searched=9, random_draws=2, seed=0))
     heads = [Component.parse(name) for name in CIRCUIT]
-    found = exam.answers(lens, heads, exam.means(lens))
+    found = exam.answers(lens, heads, exam.means(lens), judged=12)
     means = mean_activations(lens, circuit.corrupted, 7)
     assert found["full"] == [1] * 20
     assert found["circuit"] == correct_answers(lens, test.prompts, means, heads)[:12].int().tolist()

@@ -93,9 +93,25 @@ def test_the_modules_of_a_stage_are_those_that_python_loads(stage):
     loaded = {Path(file) for file in told if not file.endswith("__init__.py")}
     noted = set(code_of(stage, PACKAGE))
     assert loaded <= noted
-    texts = "".join(module.read_text() for module in loaded)
+    texts = "".join(module.read_text() for module in noted)
     for late in noted - loaded:
         assert re.search(rf"^ +from distilled_circuits\.\S*{late.stem} import", texts, re.MULTILINE), late
+
+
+def test_folders_have_no_code_of_their_own():
+    """An `__init__.py` is a sentence: stages are recorded with modules alone."""
+    for file in PACKAGE.rglob("__init__.py"):
+        assert all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body), file
+
+
+def test_a_module_that_cannot_be_parsed_is_named(tmp_path):
+    """With its line, before anything runs."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/one.py").write_text("def f(:\n")
+    with pytest.raises(UserError, match=r"stages/one\.py: invalid syntax .*line 1.*: put it right"):
+        code_of("one", tmp_path)
+    with pytest.raises(UserError, match=r"stages/two\.py: .*No such file"):
+        code_of("two", tmp_path)
 
 
 def test_imports_of_every_form_are_found(tmp_path):

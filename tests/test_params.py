@@ -96,6 +96,7 @@ def test_the_committed_file_is_valid():
         ("noise.levels.step", 3.0, "noise.levels: step is 3.0, allowed: at most stop (2.0), so that there are two"),
         ("battery.judged", [1], "battery: judged is [1], allowed: a list that has 0, the pair's own teacher"),
         ("battery.mismatched.heads", 6, "battery.mismatched.heads is 6, allowed: a divisor of the width of mini's"),
+        ("distillation.judged", 2001, "distillation: judged is 2001, allowed: at most questions.test"),
         ("conditions.ce_full.trains", "some", "conditions.ce_full.trains: found 'some', allowed: 'all', 'circuit' or"),
         ("conditions.ce_full.alignment", "cka", "conditions.ce_full: alignment is cka and mapping is none, allowed:"),
         ("conditions.ce_full.cross_entropy", 0.0, "conditions.ce_full: cross_entropy and weight are both 0, allowed:"),

@@ -44,7 +44,8 @@ def artifacts(folder: Path) -> list[Path]:
         "comparison.json",
     )
     names += ("sweeps/*.json",)
-    return sorted(own + [p for name in names for p in (folder / "results").rglob(name)])
+    named = [p for name in names for p in (folder / "results").rglob(name) if p.parent.name != "code"]
+    return sorted(own + named)
 
 
 def test_a_finished_run_has_nothing_to_do(finished):
@@ -61,11 +62,25 @@ def test_an_edit_reruns_what_is_made_of_it_and_nothing_else(finished):
         module = finished / "src/distilled_circuits" / edited
         text = module.read_text()
         module.write_text(text + "# edited\n")
-        planned[edited] = set(re.findall(r"^(\w+) +1$", call(finished, "snakemake", "--dry-run"), re.MULTILINE))
+        planned[edited] = set(re.findall(r"^(\w+) +\d+$", call(finished, "snakemake", "--dry-run"), re.MULTILINE))
         module.write_text(text)
-    assert planned["stages/verdicts.py"] == {"all", "code", "verdicts", "comparison", "report"}
-    assert planned["cli.py"] == {"all", "code"}
+    assert planned["stages/verdicts.py"] == {"all", "code", "verdicts", "comparison", "report", "total"}
+    assert planned["cli.py"] == {"all", "code", "total"}
     assert "Nothing to be done" in call(finished, "snakemake")
+
+
+def test_code_that_was_edited_after_the_run_began_is_not_run(finished):
+    """DVC would record what it makes as the old code's: one line names the module."""
+    module = finished / "src/distilled_circuits/stages/verdicts.py"
+    text, made = module.read_text(), finished / "results/distillation/0/small/theory_of_mind/verdicts.json"
+    before = made.read_bytes()
+    module.write_text(text + "# edited\n")
+    item = ("teacher=0", "student=small", "task=theory_of_mind")
+    said = call(finished, "distilled-circuits", "run", "verdicts", *item, check=False)
+    module.write_text(text)
+    edited = "src/distilled_circuits/stages/verdicts.py: edited since this run began"
+    assert said == f"distilled-circuits: {edited}, so verdicts was not run; start snakemake again\n"
+    assert made.read_bytes() == before
 
 
 def test_lists_of_modules_are_made_again_when_they_are_deleted(finished):
@@ -167,6 +182,31 @@ def test_no_result_is_a_pickle(finished):
     assert suffixes <= {".h5", ".json", ".safetensors", ".csv", ".yaml", ".html"}
 
 
+def test_accuracies_of_distillation_are_those_of_the_stored_answers(finished):
+    """Worked out anew from every run's answers: circuits on their own prompts, the most frequent answer on all."""
+    place = finished / "results/distillation/0/small/theory_of_mind"
+    said = json.loads((place / "verdicts.json").read_text())
+    run = json.loads((place / "runs/ce_circuit/0/model.json").read_text())["seeds"][0]["runs"][0]
+    teacher = json.loads((place / "untrained.json").read_text())["teacher"]
+    assert [len(run["full"]), len(run["circuit"]), len(teacher["circuit"])] == [48, 32, 48]
+    assert (said["prompts"], said["circuit_prompts"]) == (48, 32)
+    row = said["models"]["ce_circuit"]
+    assert row["full"]["value"] == pytest.approx(sum(run["full"]) / 48)
+    assert row["circuit"]["value"] == pytest.approx(sum(run["circuit"]) / 32)
+    if sum(run["full"][:32]):
+        assert row["faithfulness"] == pytest.approx(sum(run["circuit"]) / sum(run["full"][:32]))
+    assert said["models"]["teacher"]["circuit"]["value"] == pytest.approx(sum(teacher["circuit"][:32]) / 32)
+    assert said["setting"]["teacher_circuit"] == pytest.approx(sum(teacher["circuit"]) / 48)
+    with h5py.File(finished / "results/distillation/stories/theory_of_mind/questions.h5") as file:
+        answers = list(file["test/answer"])
+    assert said["majority"] == pytest.approx(max(map(answers.count, answers)) / 48)
+    level, entropies = said["reached"]["level"], said["curves"]["ce_circuit"]["cross_entropy"]
+    assert level == pytest.approx(entropies[0][-1])
+    assert said["reached"]["steps"]["ce_circuit"] == [
+        said["curves"]["ce_circuit"]["step"][[e <= level for e in entropies[0]].index(True)]
+    ]
+
+
 def test_the_report_is_self_contained_and_complete(finished):
     """No outside file is referenced, every section is there, and it says that the pair is not GPT-2."""
     page = (finished / "results/report.html").read_text()
@@ -181,7 +221,7 @@ def test_the_report_is_self_contained_and_complete(finished):
     )
     patched = sum(any(not found["why_none"] for found in task["patching"].values()) for task in compared)
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
-    assert page.count("<img") == 1 + 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 6
+    assert page.count("<img") == 1 + 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 7
     for anchor in (
         "mini-models",
         "mini-numerals",

@@ -20,7 +20,7 @@ import yaml
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.imports import code_of
-from distilled_circuits.lockfile import lock_stages
+from distilled_circuits.lockfile import files_of, lock_stages
 
 PACKAGE = Path("src/distilled_circuits")
 CODE = "results/code"
@@ -113,6 +113,11 @@ class Graph:
         """Digests of files by now: every stage is made of much of the same code."""
         return {}
 
+    @cached_property
+    def _made_of(self) -> dict[str, tuple[str, ...]]:
+        """Modules of stages by now, the same for all items of one."""
+        return {}
+
     def made(self, declared: str) -> list[str]:
         """Return the outputs of stages that a declared input stands for, with `{axis}` for the matrix's values.
 
@@ -131,10 +136,8 @@ class Graph:
 
     def abandoned(self, lock: str) -> list[str]:
         """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
-        recorded = lock_stages(lock)
-        current = {item.name for item in self.items}
-        gone = [entry for name, entry in recorded.items() if name not in current]
-        return sorted({out["path"] for entry in gone for out in entry.get("outs", [])} - self.outputs.keys())
+        recorded = {out["path"] for entry in lock_stages(lock).values() for out in entry.get("outs", [])}
+        return sorted(recorded - self.outputs.keys())
 
     def key(self, instance: Instance, root: Path = Path()) -> str:
         """Return everything but stages' outputs that decides whether an instance must run.
@@ -146,10 +149,15 @@ class Graph:
         files = [path for path in instance.inputs if path not in self.outputs]
         stage = instance.name.partition("@")[0]
         if f"{CODE}/{stage}.json" in instance.inputs:
-            files += [path.relative_to(root).as_posix() for path in code_of(stage, root / PACKAGE)]
+            files += self._modules(stage, root)
         digests = {path: self._digest(root / path) for path in files}
         declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
         return json.dumps({**declared, "params": values, "files": digests}, sort_keys=True, indent=1)
+
+    def _modules(self, stage: str, root: Path) -> tuple[str, ...]:
+        if stage not in self._made_of:
+            self._made_of[stage] = tuple(path.relative_to(root).as_posix() for path in code_of(stage, root / PACKAGE))
+        return self._made_of[stage]
 
     def _digest(self, path: Path) -> str | None:
         """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
@@ -161,7 +169,7 @@ class Graph:
         if path.is_dir():
             if path.parts[:1] == ("results",):
                 return None
-            files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+            files = sorted(files_of(path))
             return hashlib.sha256("".join(f"{file} {self._digest(file)}\n" for file in files).encode()).hexdigest()
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 

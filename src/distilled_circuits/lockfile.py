@@ -45,13 +45,18 @@ def sorted_lock(text: str) -> str:
     return head + "".join(sorted(entries))
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the files below a folder that count, which are those that .dvcignore leaves."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path for path in files if ".tmp-" not in path.name and "__pycache__" not in path.parts]
+
+
 def md5(path: Path) -> str:
     """Return the MD5 of a file, or of a folder as DVC has it: of the list of its files, with `.dir` behind."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    files = (file for file in path.rglob("*") if file.is_file() and ".tmp-" not in file.name)
-    listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files]
+    listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_of(path)]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
@@ -66,7 +71,7 @@ def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
             return f"{path}: dvc.lock has no record of it"
         if not place.exists():
             return f"{path}: not there"
-        files = place.rglob("*") if place.is_dir() else [place]
+        files = files_of(place) if place.is_dir() else [place]
         if any(file.stat().st_size >= LARGE for file in files):
             return f"{path}: too large to be read for this"
         if md5(place) != recorded[path]:

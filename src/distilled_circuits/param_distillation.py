@@ -105,9 +105,9 @@ class HeadCircuits(Section):
     share: Portion
     faithfulness: Portion
     searched: AtLeastEight
-    judged: AtLeastEight
     hungarian: Hungarian
     random_draws: Count
+    completeness_draws: Count
     seed: Index
 
 
@@ -143,6 +143,7 @@ class Distillation(Section):
     seeds: Annotated[list[int | str], Field(min_length=1, description="a list of seeds, such as 3, and ranges, 0-2")]
     questions: Questions
     circuits: HeadCircuits
+    judged: AtLeastEight
     training: Training
     sweep: Sweep
     resamples: AtLeastTen
@@ -153,6 +154,12 @@ class Distillation(Section):
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:
             raise ValueError(f"seeds has {', '.join(map(str, twice))} twice, allowed: each once")
+        return self
+
+    @model_validator(mode="after")
+    def _judges_test_prompts(self) -> Distillation:
+        if self.judged > self.questions.test:
+            raise ValueError(f"judged is {self.judged}, allowed: at most questions.test ({self.questions.test})")
         return self
 
     @model_validator(mode="after")

@@ -20,8 +20,6 @@ ELSEWHERE = "elsewhere"
 
 KEPT_STREAMS = 16
 """How many streams are kept, for sets that differ in upper layers alone."""
-KEPT_LOGITS = 64
-"""Of how many sets the logits are kept, for those that several measures ask for."""
 
 
 class Place(NamedTuple):
@@ -65,7 +63,6 @@ class HeadSets:
         self._rows = [slice(start, start + batch_size) for start in starts]
         self._embedded = [lens.embed(prompts.ids[rows]) for rows in self._rows]
         self._stream = lru_cache(maxsize=KEPT_STREAMS * len(self._rows))(self._run_to)
-        self._logits = lru_cache(maxsize=KEPT_LOGITS)(self._run)
         self._known: dict[frozenset[Place], Answers] = {}
 
     def __len__(self) -> int:
@@ -91,21 +88,23 @@ class HeadSets:
         """Return how each prompt is answered with `kept` alone."""
         key = frozenset(kept)
         if key not in self._known:
-            logits = self.logits(key).double()
-            chosen = logits.log_softmax(-1).gather(-1, self.prompts.answers[:, None])[:, 0]
-            check_finite(chosen, f"log-probabilities with {len(key)} heads kept")
-            self._known[key] = Answers(logits.argmax(-1) == self.prompts.answers, chosen)
+            self.logits(key)
         return self._known[key]
 
     def logits(self, kept: Collection[Place]) -> torch.Tensor:
-        """Return the logits (prompt, vocabulary) at the last position with `kept` alone.
+        """Return the logits (prompt, vocabulary) at the last position with `kept` alone; `answers` then knows theirs.
 
         Raises ValueError at a place that the model or the prompts do not have.
         """
         key = frozenset(kept)
         if key - self.everything:
             raise ValueError(f"no such places: {sorted(key - self.everything)}")
-        return self._logits(key)
+        logits = self._run(key)
+        exact = logits.double()
+        chosen = exact.log_softmax(-1).gather(-1, self.prompts.answers[:, None])[:, 0]
+        check_finite(chosen, f"log-probabilities with {len(key)} heads kept")
+        self._known[key] = Answers(exact.argmax(-1) == self.prompts.answers, chosen)
+        return logits
 
     @torch.no_grad()
     def _run(self, key: frozenset[Place]) -> torch.Tensor:

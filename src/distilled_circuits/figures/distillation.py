@@ -146,25 +146,45 @@ def weight_curves(
 
 
 def size_curves(rows: Sequence[Mapping[str, Any]], base: float, teacher: float) -> Figure:
-    """Draw accuracy against the number of training prompts, with those of the base and the teacher."""
+    """Draw accuracy against the number of training prompts that are seen, with those of the base and the teacher."""
     figure = new_figure(5.6, 3.2)
     axis = figure.subplots()
     names = list(dict.fromkeys(row["condition"] for row in rows))
     for name, style in condition_style(names).items():
-        own = sorted((row for row in rows if row["condition"] == name), key=lambda row: row["prompts"])
-        axis.plot(
-            [row["prompts"] for row in own], [row["accuracy"] for row in own], marker="o", ms=4, label=name, **style
-        )
+        own = sorted((row for row in rows if row["condition"] == name), key=lambda row: row["seen"])
+        axis.plot([row["seen"] for row in own], [row["accuracy"] for row in own], marker="o", ms=4, label=name, **style)
     axis.axhline(base, color="grey", linewidth=0.9, linestyle=":")
     axis.axhline(teacher, color="grey", linewidth=0.9)
     for level, text in ((base, "base"), (teacher, "teacher")):
-        axis.annotate(text, (rows[0]["prompts"], level), xytext=(0, 2), textcoords="offset points", fontsize=7)
+        axis.annotate(
+            text, (min(row["seen"] for row in rows), level), xytext=(0, 2), textcoords="offset points", fontsize=7
+        )
     axis.set_xscale("log", base=2)
-    axis.set_xticks(sorted({row["prompts"] for row in rows}), labels=sorted({row["prompts"] for row in rows}))
+    # Of more prompts than all steps together see, the rest makes no difference.
+    there = {row["seen"]: row["prompts"] for row in rows}
+    labels = [str(seen) if seen == prompts else f"{seen}\nof {prompts}" for seen, prompts in sorted(there.items())]
+    axis.set_xticks(sorted(there), labels=labels)
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.set_xlabel("training prompts")
+    axis.set_xlabel("training prompts seen")
     axis.set_ylabel("accuracy on validation prompts")
     axis.legend(fontsize=7)
+    return figure
+
+
+def faithfulness_curves(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw what the first 1, 2, ... heads keep of each model's accuracy; `curves` by model and search."""
+    figure = new_figure(2.8 * len(curves) + 0.6, 2.8)
+    axes = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    styles = condition_style(list(dict.fromkeys(name for found in curves.values() for name in found)))
+    for axis, (model, found) in zip(axes, curves.items(), strict=True):
+        for name, values in found.items():
+            axis.plot(range(1, len(values) + 1), values, marker="o", ms=3, label=name, **styles[name])
+        axis.axhline(1, color="grey", linewidth=0.9)
+        axis.set_title(model, fontsize=9)
+        axis.set_xlabel("heads")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("faithfulness")
+    axes[0].legend(fontsize=7)
     return figure
 
 

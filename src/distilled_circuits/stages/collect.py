@@ -109,7 +109,7 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
             example=example_of(folder / f"stories/{task}/questions.h5"),
             models={name: read_json(path / "model.json", "model/1") for name, path in models.items()},
             configs={name: read_plain_json(path / "config.json") for name, path in models.items()},
-            mapping=read_json(place / "mapping.json", "mapping/2"),
+            mapping=read_json(place / "mapping.json", "mapping/3"),
             untrained=read_json(place / "untrained.json", "untrained/1"),
             verdicts=read_json(place / "verdicts.json", "verdicts/2"),
             sweeps={name: read_json(place / f"sweeps/{name}.json", "sweep/2") for name in swept},

@@ -37,6 +37,7 @@ class _Task:
     settings: Any
     taught: Callable[[Pairs], Taught]
     exam: Examination
+    judged: int
     of_teacher: ModelRecord
     teacher_z: Mapping[Component, torch.Tensor]
 
@@ -56,7 +57,7 @@ def run(job: Job) -> None:
     taught = lru_cache(maxsize=1)(lambda pairs: room.taught(condition, pairs, questions))
     _, teacher_z = read(room.teacher, room.teacher_circuit, exam.circuit)
     of_teacher = exam.record(room.teacher, exam.means(room.teacher))
-    task = _Task(room, condition, settings, taught, exam, of_teacher, teacher_z)
+    task = _Task(room, condition, settings, taught, exam, job.param("distillation.judged"), of_teacher, teacher_z)
     seeds = list(seeds_of(job.item["seeds"]))
     maps = sum(len(room.mappings(condition, seed)) for seed in seeds)
     trained = []
@@ -89,7 +90,7 @@ def _train(task: _Task, seed: int, label: str, advance: Callable[[], None]) -> t
             "pairs": [{"student": str(own), "teacher": str(other)} for own, other in pairs.pairs],
             "changed_pairs": share_of_changed_pairs(aligned, pairs) if pairs.pairs else None,
             "log": [_describe(step) for step in log if step.step % task.settings.log_every == 0 or step.step == 1],
-            **exam.answers(student, room.circuit, means),
+            **exam.answers(student, room.circuit, means, task.judged),
             "pairs_cka": similarity(own_z, task.teacher_z, pairs),
             "aligned_cka": similarity(own_z, task.teacher_z, aligned),
             "companion": companion(task.of_teacher, exam.record(student, means)),

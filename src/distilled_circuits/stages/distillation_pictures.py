@@ -9,6 +9,7 @@ import numpy as np
 
 from distilled_circuits.figures.distillation import (
     accuracy_bars,
+    faithfulness_curves,
     head_maps,
     loss_curves,
     mapping_diagram,
@@ -18,6 +19,8 @@ from distilled_circuits.figures.distillation import (
 from distilled_circuits.report.page import Picture
 from distilled_circuits.stages.collect import DistillationResults
 
+REACHED = 0.05
+"""Points of accuracy below the teacher from which on a student has reached it."""
 SHOWN_MAPPINGS = ("impact", "impact_own", "hungarian")
 
 
@@ -30,6 +33,7 @@ def distillation_section(result: DistillationResults, numbers: Mapping[str, Any]
         "mapping": result.mapping,
         "untrained": result.untrained,
         "sweeps": _rates(result.sweeps),
+        "scarce": _scarce(result.sweeps),
         "pictures": {**_circuit_pictures(result), **_run_pictures(result, numbers), **_sweep_pictures(result.sweeps)},
     }
 
@@ -50,7 +54,17 @@ def _circuit_pictures(result: DistillationResults) -> dict[str, Picture]:
         name: [(pair["student"], pair["teacher"]) for pair in result.mapping["mappings"][name]["pairs"]]
         for name in SHOWN_MAPPINGS
     }
-    return {
+    curves = {side: result.mapping[side].get("curves", {}) for side in sides}
+    shown = {}
+    if any(curves.values()):
+        shown["curves"] = Picture.of(
+            faithfulness_curves(curves),
+            "Accuracy of the first heads alone, as a share of the model's own, on the prompts that were searched: in "
+            "the order of the search that found the circuit, and in that of single ablations. The circuit ends where "
+            "the target is reached, or at the best value.",
+            "faithfulness against the number of heads",
+        )
+    return shown | {
         "heads": Picture.of(
             head_maps(maps, chosen),
             f"{what} Framed: chosen as circuit heads. N = {result.mapping['prompts']} prompts.",
@@ -92,13 +106,15 @@ def _run_pictures(result: DistillationResults, numbers: Mapping[str, Any]) -> di
     return {
         "bars": Picture.of(
             accuracy_bars(rows),
-            f"Accuracy on {numbers['prompts']} unseen prompts, {seeds} seeds; bars are 95 % over seeds and prompts.",
+            f"Accuracy on {numbers['prompts']} unseen prompts, of circuits alone on the first "
+            f"{numbers['circuit_prompts']}; {seeds} seeds, bars are 95 % over seeds and prompts.",
             "accuracy by condition",
         ),
         "losses": Picture.of(
             loss_curves(result.verdicts["curves"]),
-            f"Training of each condition: mean over {seeds} seeds, bands from the smallest to the largest. The cross "
-            "entropy is that of the teacher's labels for every condition, also for one that does not train on it.",
+            f"Training of each condition: mean over {seeds} seeds, bands from the smallest to the largest, each value "
+            "on one batch, whose prompts are the rows of CKA. The cross entropy is that of the teacher's labels for "
+            "every condition, also for one that does not train on it.",
             "losses by condition",
         ),
     }
@@ -107,31 +123,36 @@ def _run_pictures(result: DistillationResults, numbers: Mapping[str, Any]) -> di
 def _sweep_pictures(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
     first = next(iter(sweeps.values()))
     done = [trial for found in sweeps.values() for trial in found["trials"] if trial["accuracy"] is not None]
-    weighted, sized = ([trial for trial in done if trial["sweep"] == kind] for kind in ("weight", "size"))
+    used, weighted, sized = ([trial for trial in done if trial["sweep"] == kind] for kind in ("used", "weight", "size"))
+    alone = next((trial["accuracy"] for trial in used if trial["condition"] == "ce_circuit"), None)
     shown = {}
     if weighted:
         names = list(dict.fromkeys(trial["condition"] for trial in weighted))
         shown["weights"] = Picture.of(
-            weight_curves(weighted, _alone(sweeps), first["base"], names),
-            f"One seed, {first['prompts']} validation prompts. Cross entropy alone: ce_circuit with as many prompts.",
+            weight_curves(weighted, alone, first["base"], names),
+            f"One seed, {first['prompts']} validation prompts."
+            + (" Cross entropy alone: ce_circuit, trained like the others." if alone is not None else ""),
             "accuracy against lambda and against CKA",
         )
     if sized:
         shown["sizes"] = Picture.of(
             size_curves(sized, first["base"], first["teacher"]),
-            "The same number of steps on more or fewer prompts that the teacher labelled; one seed, "
-            f"{first['prompts']} validation prompts.",
+            "The same number of steps on more or fewer prompts that the teacher labelled, as many as these steps see; "
+            f"one seed, {first['prompts']} validation prompts.",
             "accuracy against the number of training prompts",
         )
     return shown
 
 
-def _alone(sweeps: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return the accuracy of cross entropy alone on the circuit, trained like the trials over lambda."""
-    weighted = next(trial for found in sweeps.values() for trial in found["trials"] if trial["sweep"] == "weight")
-    trials = sweeps.get("ce_circuit", {"trials": []})["trials"]
-    same = [trial["accuracy"] for trial in trials if trial["prompts"] == weighted["prompts"]]
-    return max((value for value in same if value is not None), default=None)
+def _scarce(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return what the most prompts make of training everything, and if that is near the teacher; None if untried."""
+    found = sweeps.get("ce_full", {"trials": []})
+    tried = [trial for trial in found["trials"] if trial["sweep"] == "size" and trial["accuracy"] is not None]
+    if not tried:
+        return None
+    most = max(tried, key=lambda trial: trial["seen"])
+    near = found["teacher"] - most["accuracy"] <= REACHED
+    return {"seen": most["seen"], "accuracy": most["accuracy"], "teacher": found["teacher"], "verdict": near}
 
 
 def _rates(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from distilled_circuits.artifacts import write_json
 from distilled_circuits.circuits.ablation import Values
 from distilled_circuits.circuits.head_circuits import (
+    Circuit,
     Search,
     circuit_of,
     completeness,
@@ -46,7 +47,7 @@ from distilled_circuits.models.loading import choose_device, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import Questions
-from distilled_circuits.stages.student_answers import Examination, companion, read, similarity
+from distilled_circuits.stages.student_answers import COMPANION_PROMPTS, Examination, companion, read, similarity
 
 BATCH = 100
 """Prompts of one forward pass."""
@@ -89,8 +90,9 @@ def run(job: Job) -> None:
     widths = (student_side.lens.dimensions.d_head, teacher_side.lens.dimensions.d_head)
     records = {side: exam.record(each.lens, means[side]) for side, each in found.items()}
     references = {side: exam.answers(each.lens, each.heads, means[side]) for side, each in found.items()}
+    before = {name: similarity(z["student"], z["teacher"], pairs) for name, pairs in mappings.items()}
     references["student"] |= {
-        "aligned_cka": similarity(z["student"], z["teacher"], mappings["impact"]),
+        "aligned_cka": before["impact"],
         "companion": companion(records["teacher"], records["student"]),
     }
     content: dict[str, Any] = {
@@ -99,12 +101,13 @@ def run(job: Job) -> None:
         **{side: each.record for side, each in found.items()},
         "debiased_cka": table.tolist(),
         "chance_cka": {rows: chance_cka(*widths, rows) for rows in ROWS},
+        "companion_prompts": COMPANION_PROMPTS,
         "companion": (table * agreement(student, teacher, student_side.heads, teacher_side.heads)).tolist(),
         "baseline_offset": baseline_offset(student, teacher),
         "changed_by_baseline": share_of_changed_pairs(mappings["impact"], mappings["impact_own"]),
-        "mappings": {name: _pairs(mapping) for name, mapping in mappings.items()},
+        "mappings": {name: {**_pairs(mapping), "cka": before[name]} for name, mapping in mappings.items()},
     }
-    provenance = job.provenance("mapping/2", device=device, seeds={"circuits": settings.seed})
+    provenance = job.provenance("mapping/3", device=device, seeds={"circuits": settings.seed})
     write_json(job.output("mapping"), provenance, content)
     write_json(job.output("untrained"), job.provenance("untrained/1", device=device), references)
 
@@ -115,6 +118,7 @@ def _describe(
     """Find one model's circuit and judge it: alone, against random ones, head by head, and for what it lacks."""
     sets = HeadSets(lens, questions.prompts, means, BATCH)
     few = HeadSets(lens, questions.first(settings.searched).prompts, means, BATCH)
+    others = HeadSets(lens, questions.last(settings.searched).prompts, means, BATCH)
     groups = [Group(**group.model_dump()) for group in settings.groups]
     patched = _path_patching(lens, questions, groups)
     searched: dict[str, Any]
@@ -128,44 +132,60 @@ def _describe(
         search = _search(method, sets if method == "ablation" else few, list(ranking), settings)
         chosen = {"circuit": GroupFound(torch.zeros(0), search.heads)}
         scores = {"circuit": {"scores": [ranking[head] for head in sets.heads], "heads": list(map(str, search.heads))}}
-        searched = {"groups": scores, "curve": list(search.faithfulness)}
-    said_of_groups = None if patched is None else _judge_groups(lens, sets, questions, means, groups, patched)
+        by_ablation = top_by_faithfulness(few, list(ranking), settings.share, settings.faithfulness)
+        curves = {"ablation": list(by_ablation.faithfulness), method: list(search.faithfulness)}
+        searched = {"groups": scores, "curves": curves}
+    said_of_groups = (
+        None if patched is None else _judge_groups(lens, others, questions, means, groups, patched, settings)
+    )
+    stands = {group.name: group.position for group in groups}
     groups = groups if method == "path_patching" else [Group("circuit", "last", "logits", None, settings.share)]
     circuit = circuit_of(groups, chosen, "heads")
-    places = sorted({place for group in circuit.values() for place in group})
-    rng = np.random.default_rng(settings.seed)
-    random = random_circuits(sets, places, settings.random_draws, rng).double().mean(1)
-    complete = completeness(sets, circuit, settings.random_draws, rng)
-    judged = minimality(few, circuit)
     impacts = measure_impacts(sets, advance)
-    heads = tuple(place.head for place in places)
+    heads = tuple(sorted({place.head for group in circuit.values() for place in group}))
     record = {
         "accuracy": sets.accuracy(sets.everything),
         "log_probability": impacts.log_probability,
         "circuit": list(map(str, heads)),
-        "positions": {str(head): position for head, position in sorted(_positions(groups, chosen).items())}
-        if method == "path_patching"
-        else {},
+        "positions": {} if patched is None else _positions(heads, stands, patched),
         **searched,
-        "circuit_accuracy": sets.accuracy(places),
         "without_heads": sets.accuracy(()),
-        "random_accuracy": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
+        **_judged(sets, others, circuit, settings),
         "path_patching": said_of_groups,
-        "minimality": {
-            name: {str(place.head): {**asdict(one), "score": _finite(one.score)} for place, one in group.items()}
-            for name, group in judged.items()
-        },
-        "completeness": asdict(complete),
         "heads": [{**asdict(impact), "head": str(impact.head)} for impact in impacts.heads],
     }
     of_head = {head: name for name, group in reversed(list(chosen.items())) for head in group.heads}
     return _Found(lens, heads, of_head if method == "path_patching" else {}, impacts, record)
 
 
-def _positions(groups: list[Group], chosen: Mapping[str, GroupFound]) -> dict[Component, str]:
-    """Return where each head stands; of a head of several groups, where the first of them does."""
-    stands = {group.name: group.position for group in groups}
-    return {head: stands[name] for name in reversed(list(chosen)) for head in chosen[name].heads}
+def _judged(sets: HeadSets, others: HeadSets, circuit: Circuit, settings: Any) -> dict[str, Any]:
+    """Return what a circuit keeps alone, what random ones keep, what it lacks, and which heads it could do without.
+
+    The last tries a set for each two heads, so it has fewer prompts: `others` than those that a search chose heads on.
+    """
+    places = sorted({place for group in circuit.values() for place in group})
+    rng = np.random.default_rng(settings.seed)
+    random = random_circuits(sets, places, settings.random_draws, rng).double().mean(1)
+    return {
+        "circuit_accuracy": sets.accuracy(places),
+        "faithfulness": sets.faithfulness(places),
+        "random_draws": settings.random_draws,
+        "random_accuracy": {"value": random.mean().item(), "range": [random.min().item(), random.max().item()]},
+        "completeness": asdict(completeness(sets, circuit, settings.completeness_draws, rng)),
+        "minimality": {
+            name: {str(place.head): {**asdict(one), "score": _finite(one.score)} for place, one in group.items()}
+            for name, group in minimality(others, circuit).items()
+        },
+        "minimality_prompts": len(others.prompts),
+    }
+
+
+def _positions(
+    heads: Sequence[Component], stands: Mapping[str, str], patched: Mapping[str, GroupFound]
+) -> dict[str, str]:
+    """Return where each circuit head stands: where the first of its groups does, and at the end if it has none."""
+    found = {head: stands[name] for name in reversed(list(patched)) for head in patched[name].heads}
+    return {str(head): found.get(head, "last") for head in heads}
 
 
 def _search(method: str, sets: HeadSets, ranking: list[Component], settings: Any) -> Search:
@@ -192,24 +212,24 @@ def _no_positions(groups: list[Group], questions: Questions) -> str:
 
 def _judge_groups(
     lens: HookLens,
-    sets: HeadSets,
+    others: HeadSets,
     questions: Questions,
     means: Values,
     groups: list[Group],
     found: Mapping[str, GroupFound],
+    settings: Any,
 ) -> dict[str, Any]:
-    """Return the groups and what they answer alone: everywhere, and only where each stands (Prakash et al.)."""
-    roles = {group.position: questions.roles[group.position] for group in groups}
-    standing = HeadSets(lens, questions.prompts, means, BATCH, roles)
-    kept = {
-        positions: {place for group in circuit_of(groups, found, positions).values() for place in group}
-        for positions in ("heads", "positions")
-    }
+    """Return the groups and what they are worth: everywhere, and only where each stands (Prakash et al.)."""
+    asked = questions.last(len(others.prompts))
+    roles = {group.position: asked.roles[group.position] for group in groups}
+    standing = HeadSets(lens, asked.prompts, means, BATCH, roles)
+    at_positions = circuit_of(groups, found, "positions")
     return {
         "groups": {name: list(map(str, group.heads)) for name, group in found.items()},
         "heads": len({head for group in found.values() for head in group.heads}),
-        "circuit_accuracy": sets.accuracy(kept["heads"]),
-        "at_positions": standing.accuracy(kept["positions"]),
+        "prompts": len(asked),
+        **_judged(others, others, circuit_of(groups, found, "heads"), settings),
+        "at_positions": standing.accuracy({place for group in at_positions.values() for place in group}),
     }
 
 

@@ -36,9 +36,17 @@ class Questions:
 
     def first(self, number: int) -> Questions:
         """Return the first so many."""
-        roles = {role: places[:number] for role, places in self.roles.items()}
-        prompts = self.prompts.rows(0, number)
-        return replace(self, prompts=prompts, choices=self.choices[:number], kinds=self.kinds[:number], roles=roles)
+        return self._rows(0, number)
+
+    def last(self, number: int) -> Questions:
+        """Return the last so many, all if there are no more."""
+        return self._rows(max(0, len(self) - number), len(self))
+
+    def _rows(self, start: int, stop: int) -> Questions:
+        rows = slice(start, stop)
+        roles = {role: places[rows] for role, places in self.roles.items()}
+        prompts = self.prompts.rows(start, stop)
+        return replace(self, prompts=prompts, choices=self.choices[rows], kinds=self.kinds[rows], roles=roles)
 
 
 def stored_questions(path: Path, split: str, device: torch.device, number: int | None = None) -> Questions:

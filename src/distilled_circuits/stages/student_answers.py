@@ -27,8 +27,6 @@ from distilled_circuits.stages.stored_questions import Questions, stored_questio
 
 BATCH = 250
 """Prompts of one forward pass."""
-FEW = 100
-"""Prompts of what takes a pass for each head or each random circuit."""
 COMPANION_PROMPTS = 32
 """Prompts of the alignment score."""
 DIRECTIONS = 3
@@ -40,7 +38,7 @@ class Examination:
     """The prompts that every model of a task is asked, and how circuits are judged on them.
 
     `circuit` has the prompts that circuits were found on: means and impacts are taken there. `settings` is
-    `distillation.circuits`.
+    `distillation.circuits`: the first `searched` of them are asked what takes a pass for each head.
     """
 
     test: Questions
@@ -62,15 +60,17 @@ class Examination:
         """Return what a head outside a circuit is replaced by."""
         return mean_activations(lens, self.circuit.corrupted, BATCH)
 
-    def answers(self, lens: HookLens, circuit: Sequence[Component], means: Values) -> dict[str, Any]:
+    def answers(
+        self, lens: HookLens, circuit: Sequence[Component], means: Values, judged: int | None = None
+    ) -> dict[str, Any]:
         """Return for each test prompt whether the model, also among the choices, and its circuit alone answer right.
 
-        The circuit is asked the first `settings.judged` of them. Also accuracies of random circuits of the same size,
-        on the variants, and how much a single head's ablation costs on the mean.
+        The circuit is asked the first `judged` of them, all by default. Also accuracies of random circuits of the same
+        size, on the variants, and how much a single head's ablation costs on the mean.
         """
         logits, _ = read(lens, [], self.test)
-        judged = HeadSets(lens, self.test.first(self.settings.judged).prompts, means, BATCH)
-        few = HeadSets(lens, self.circuit.first(FEW).prompts, means, BATCH)
+        alone = HeadSets(lens, self.test.first(judged or len(self.test)).prompts, means, BATCH)
+        few = HeadSets(lens, self.circuit.first(self.settings.searched).prompts, means, BATCH)
         kept = few.at_all_positions(circuit)
         rng = np.random.default_rng(self.settings.seed)
         random = random_circuits(few, kept, self.settings.random_draws, rng).double().mean(1)
@@ -79,7 +79,7 @@ class Examination:
         right = {
             "full": all_right(logits, self.test),
             "choice": chosen_right(logits, self.test),
-            "circuit": judged.answers(kept).correct,
+            "circuit": alone.answers(kept).correct,
         }
         return {
             **{name: flags.int().tolist() for name, flags in right.items()},
@@ -121,7 +121,12 @@ def similarity(
 
 def accuracy(lens: HookLens, asked: Questions) -> float:
     """Return the share of prompts whose answer is the most likely token of all."""
-    return all_right(read(lens, [], asked)[0], asked).double().mean().item()
+    return share_right(read(lens, [], asked)[0], asked)
+
+
+def share_right(logits: torch.Tensor, asked: Questions) -> float:
+    """Return the share of prompts that are answered right where any token can be answered."""
+    return all_right(logits, asked).double().mean().item()
 
 
 def all_right(logits: torch.Tensor, asked: Questions) -> torch.Tensor:

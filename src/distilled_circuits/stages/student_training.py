@@ -85,7 +85,7 @@ class Classroom:
         return cls(
             job.input("base"),
             HookLens(load_model(job.input("teacher"), device)),
-            read_json(job.input("mapping"), "mapping/2"),
+            read_json(job.input("mapping"), "mapping/3"),
             job.param("distillation.training"),
             job.item["task"],
             job.param(f"family.tuning.{job.item['task']}"),

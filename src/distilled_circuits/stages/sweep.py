@@ -12,7 +12,7 @@ from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.stored_questions import stored_questions
-from distilled_circuits.stages.student_answers import accuracy, all_right, read, similarity
+from distilled_circuits.stages.student_answers import accuracy, read, share_right, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
 
@@ -41,9 +41,8 @@ def run(job: Job) -> None:
     logits, teacher_z = read(room.teacher, {other for _, other in pairs.pairs}, asked)
 
     def judged(student: HookLens) -> dict[str, Any]:
-        logits, own_z = read(student, {own for own, _ in pairs.pairs}, asked)
-        right = all_right(logits, asked).double().mean().item()
-        return {"accuracy": right, "debiased_cka": similarity(own_z, teacher_z, pairs)}
+        answered, own_z = read(student, {own for own, _ in pairs.pairs}, asked)
+        return {"accuracy": share_right(answered, asked), "debiased_cka": similarity(own_z, teacher_z, pairs)}
 
     known: dict[tuple[str, int], dict[str, Any]] = {}
     rows = []
@@ -61,14 +60,14 @@ def run(job: Job) -> None:
         "used": job.param(f"conditions.{name}").model_dump(),
         "prompts": len(asked),
         "base": accuracy(room.base_student(), asked),
-        "teacher": all_right(logits, asked).double().mean().item(),
+        "teacher": share_right(logits, asked),
         "trials": rows,
     }
     write_json(job.output(name), job.provenance("sweep/2", device=device, seeds={"training": sweep.seed}), content)
 
 
 def _trials(name: str, condition: Any, sweep: Any, settings: Any, task: str) -> Iterator[_Trial]:
-    """Yield every trial; a condition has as many learning rates as any other.
+    """Yield every trial: the condition as it is used, and as many learning rates as any other has.
 
     Of more prompts than all batches have together as many are seen as these have: the teacher need not answer the rest.
     """
@@ -77,6 +76,7 @@ def _trials(name: str, condition: Any, sweep: Any, settings: Any, task: str) -> 
         seen = min(prompts, settings.steps * settings.batch_size)
         return _Trial(kind, condition.model_copy(update=changes), prompts, seen)
 
+    yield trial("used")
     for rate in sweep.learning_rates:
         yield trial("learning_rate", learning_rate=rate)
     if name in sweep.weighted:

@@ -33,13 +33,15 @@ def run(job: Job) -> None:
     }
     untrained = read_json(job.input("untrained"), "untrained/1")
     with open_hdf5(job.input("questions"), "questions/1") as file:
-        kinds = file["test/kind"].asstr()[()]
+        kinds, right_answers = file["test/kind"].asstr()[()], file["test/answer"][()]
     answers = {kind: _answers(kind, trained, untrained) for kind in KINDS}
     contrasts = measure_contrasts(answers["full"], resamples, seed=0)
+    alone = measure_contrasts(answers["circuit"], resamples, seed=0)
+    curves = {name: _curves(records) for name, records in trained.items() if records[0]["runs"][0]["log"]}
     setting = Setting(
         base=answers["full"].accuracy("base"),
         teacher=answers["full"].accuracy("teacher"),
-        teacher_circuit=answers["circuit"].accuracy("teacher"),
+        teacher_circuit=float(np.mean(untrained["teacher"]["circuit"])),
         base_range=(gap.base[0], gap.base[1]),
         least_teacher=gap.teacher,
     )
@@ -48,31 +50,38 @@ def run(job: Job) -> None:
         "circuit_prompts": answers["circuit"].prompts,
         "seeds": [record["seed"] for record in trained[runs[0]]],
         "setting": asdict(setting),
-        "majority": float(np.max(np.unique(kinds, return_counts=True)[1]) / len(kinds)),
+        "majority": float(np.bincount(right_answers).max() / len(right_answers)),
         "verdict": asdict(judge_task(contrasts, setting)),
         "claims": [asdict(claim) for claim in claim_verdicts(job.item["task"], contrasts, setting)],
         "contrasts": {
             name: {**asdict(contrast), "detectable": _detectable(contrast, answers["full"].prompts)}
             for name, contrast in contrasts.items()
         },
+        "circuit_contrasts": {name: asdict(contrast) for name, contrast in alone.items()},
         "models": {
             name: {**_accuracies(name, answers, resamples), **_described(name, trained, untrained, kinds, answers)}
             for name in ("base", *runs, "teacher")
         },
-        "curves": {name: _curves(records) for name, records in trained.items() if records[0]["runs"][0]["log"]},
+        "curves": curves,
+        "reached": _reached(curves),
     }
     write_json(job.output("verdicts"), job.provenance("verdicts/2"), content)
 
 
 def _answers(kind: str, trained: dict[str, list[dict[str, Any]]], untrained: dict[str, Any]) -> Answers:
-    """Return which prompts were answered right: (seed, map, prompt) for each condition."""
+    """Return which prompts were answered right: (seed, map, prompt) for each condition.
+
+    Circuits of trained students are asked the first of the test prompts: all models' answers to these are compared.
+    """
+    conditions = {
+        name: np.array([[found[kind] for found in record["runs"]] for record in records])
+        for name, records in trained.items()
+    }
+    asked = min(right.shape[-1] for right in conditions.values())
     return Answers(
-        {
-            name: np.array([[found[kind] for found in record["runs"]] for record in records])
-            for name, records in trained.items()
-        },
-        base=np.array(untrained["student"][kind]),
-        teacher=np.array(untrained["teacher"][kind]),
+        conditions,
+        base=np.array(untrained["student"][kind])[:asked],
+        teacher=np.array(untrained["teacher"][kind])[:asked],
     )
 
 
@@ -87,7 +96,7 @@ def _accuracies(name: str, answers: dict[str, Answers], resamples: int) -> dict[
             "interval95": list(percentile_interval(samples)),
             "by_seed": right.mean(1).tolist(),
         }
-    # A circuit is asked the first of the test prompts: faithfulness compares the same ones.
+    # Of the model itself the answers to the prompts that its circuit is asked.
     whole = answers["full"].models(name)[..., : answers["circuit"].prompts].mean()
     found["faithfulness"] = float(answers["circuit"].accuracy(name) / whole) if whole else None
     return found
@@ -115,6 +124,7 @@ def _described(
         "trained_parameters": records[0]["trained_parameters"] if records else None,
         "pairs": len(found[0].get("pairs", [])),
         "changed_pairs": _mean([each.get("changed_pairs") for each in found]),
+        "skipped_pairs": max((step["skipped"] for each in found for step in each.get("log", [])), default=0),
     }
 
 
@@ -128,6 +138,24 @@ def _detectable(contrast: Contrast, prompts: int) -> float | None:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def _reached(curves: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Return by condition the first logged steps (run,) with a cross entropy as low as `ce_circuit` ends, mean of runs.
+
+    None for a run that never is, and for the whole where `ce_circuit` is not run.
+    """
+    if "ce_circuit" not in curves:
+        return None
+    level = float(np.mean([run[-1] for run in curves["ce_circuit"]["cross_entropy"]]))
+    steps = {
+        name: [
+            next((step for step, value in zip(curve["step"], run, strict=True) if value <= level), None)
+            for run in curve["cross_entropy"]
+        ]
+        for name, curve in curves.items()
+    }
+    return {"level": level, "steps": steps}
 
 
 def _curves(records: list[dict[str, Any]]) -> dict[str, Any]:
