@@ -19,14 +19,3 @@ def note_code():
 before_jobs.append(note_code)
 if not all(Path(out).exists() for out in graph.stages["code"].outputs):
     Path(NOTED).unlink(missing_ok=True)
-
-
-rule code:
-    input:
-        key("code"),
-    output:
-        NOTED,
-    message:
-        message_of("code")
-    shell:
-        "touch {output}"

@@ -133,9 +133,9 @@ def test_imports_of_every_form_are_found(tmp_path):
 
 
 def test_every_stage_has_a_rule_and_a_module(graph):
-    """rules/ and stages/ have exactly the stages of dvc.yaml."""
-    rules = {name for file in (ROOT / "rules").glob("*.smk") for name in RULE.findall(file.read_text())}
-    assert rules == set(graph.stages)
+    """Snakefile, rules/ and stages/ have exactly the stages of dvc.yaml."""
+    files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    assert {name for file in files for name in RULE.findall(file.read_text())} == {"all", *graph.stages}
     plumbing = {
         "job",
         "inputs",
