@@ -34,6 +34,7 @@ TIERS = (
         "graph",
         "imports",
         "lockfile",
+        "yaml_files",
         "artifacts",
         "progress",
         "errors",

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, Instance, load_graph
-from distilled_circuits.imports import code_of
+from distilled_circuits.graph import CODE, PACKAGE, load_graph
 from distilled_circuits.params import Params, load_params
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -63,7 +62,7 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
     if malformed:
         raise UserError(f"{malformed[0]}: expected axis=value, for example pair=mini")
     instance = graph.stages[stage].instance(dict(part.split("=", 1) for part in item))
-    _check_code(stage, instance)
+    _check_code(stage)
     # Before numpy and torch are imported, which read these once. The number of threads is part of the result.
     threads = params.threads.training if "threads.training" in instance.params else params.threads.analysis
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -84,19 +83,19 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
     )
 
 
-def _check_code(stage: str, instance: Instance) -> None:
+def _check_code(stage: str) -> None:
     """Refuse to run code that is not what DVC is about to record: a module edited since the run began.
 
     Raises UserError that names the module; what was made would be taken for the old code's, now and from DVC's cache.
     """
     noted = Path(CODE) / f"{stage}.json"
-    if noted.as_posix() not in instance.inputs or not noted.exists():
+    if not noted.exists():  # of stage `code` itself, and of a stage that is run by hand
         return
-    recorded = json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"]
-    present = {path.as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in code_of(stage, PACKAGE)}
-    changed = sorted(path for path in recorded.keys() | present.keys() if recorded.get(path) != present.get(path))
-    if changed:
-        raise UserError(f"{changed[0]}: edited since this run began, so {stage} was not run; start snakemake again")
+    # A new import is an edit of a module that is noted already.
+    for module, recorded in json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"].items():
+        path = Path(module)
+        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != recorded:
+            raise UserError(f"{module}: edited since this run began, so {stage} was not run; start snakemake again")
 
 
 def select(params: Params, dotted: str) -> object:

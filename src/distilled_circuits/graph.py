@@ -16,11 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distilled_circuits.errors import UserError
 from distilled_circuits.imports import code_of
 from distilled_circuits.lockfile import files_of, lock_stages
+from distilled_circuits.yaml_files import read_yaml
 
 PACKAGE = Path("src/distilled_circuits")
 CODE = "results/code"
@@ -186,19 +185,10 @@ def places_of(path: str) -> list[str]:
 
 def load_graph(root: Path = Path()) -> Graph:
     """Read dvc.yaml and params.yaml in `root`; raise UserError when either is missing."""
-    content, declared = (_read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
+    content, declared = (read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
     return Graph(
         stages={name: _stage(name, entry, content) for name, entry in declared["stages"].items()}, content=content
     )
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; start in the project's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:

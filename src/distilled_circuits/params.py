@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from distilled_circuits.errors import UserError
@@ -32,6 +31,7 @@ from distilled_circuits.param_distillation import Condition, Distillation, Famil
 from distilled_circuits.param_errors import explain, place_of
 from distilled_circuits.param_models import Pair
 from distilled_circuits.param_types import Distinct, Section, TaskName
+from distilled_circuits.yaml_files import read_yaml
 
 
 class Params(Section):
@@ -109,12 +109,7 @@ class Params(Section):
 
 def load_params(path: Path) -> Params:
     """Read and validate params.yaml; raise UserError with one line that names key, finding and what is allowed."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; start in the project's folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, allowed: keys with values")
     try:

@@ -15,6 +15,9 @@ from distilled_circuits.stages.stored_questions import stored_questions
 from distilled_circuits.stages.student_answers import accuracy, read, share_right, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
 
+REFERENCE = "ce_circuit"
+"""Cross entropy alone on the circuit: what the curve over lambda is held against."""
+
 
 @dataclass(frozen=True)
 class _Trial:
@@ -67,7 +70,7 @@ def run(job: Job) -> None:
 
 
 def _trials(name: str, condition: Any, sweep: Any, settings: Any, task: str) -> Iterator[_Trial]:
-    """Yield every trial: the condition as it is used, and as many learning rates as any other has.
+    """Yield every trial; a condition has as many learning rates as any other, and `REFERENCE` is tried as it is used.
 
     Of more prompts than all batches have together as many are seen as these have: the teacher need not answer the rest.
     """
@@ -76,7 +79,8 @@ def _trials(name: str, condition: Any, sweep: Any, settings: Any, task: str) -> 
         seen = min(prompts, settings.steps * settings.batch_size)
         return _Trial(kind, condition.model_copy(update=changes), prompts, seen)
 
-    yield trial("used")
+    if name == REFERENCE:
+        yield trial("used")
     for rate in sweep.learning_rates:
         yield trial("learning_rate", learning_rate=rate)
     if name in sweep.weighted:
