@@ -15,7 +15,7 @@ def test_numbers_have_a_real_minus_sign_and_zero_has_none(value, digits, text):
 
 def test_shares_are_percentages():
     """One digit after the point."""
-    assert percent(0.1234) == "12.3 %"
+    assert percent(0.1234) == "12.3\N{NO-BREAK SPACE}%"
 
 
 @pytest.mark.parametrize(("p", "text"), [(0.0, "<0.001"), (0.0004, "<0.001"), (0.0005, "0.001"), (0.0386, "0.039")])

@@ -201,10 +201,10 @@ def test_accuracies_of_distillation_are_those_of_the_stored_answers(finished):
         answers = list(file["test/answer"])
     assert said["majority"] == pytest.approx(max(map(answers.count, answers)) / 48)
     level, entropies = said["reached"]["level"], said["curves"]["ce_circuit"]["cross_entropy"]
-    assert level == pytest.approx(entropies[0][-1])
-    assert said["reached"]["steps"]["ce_circuit"] == [
-        said["curves"]["ce_circuit"]["step"][[e <= level for e in entropies[0]].index(True)]
-    ]
+    firsts = [run[0] for curve in said["curves"].values() for run in curve["cross_entropy"]]
+    assert level == pytest.approx(sum(firsts) / len(firsts) / 5)
+    low = [step for step, e in zip(said["curves"]["ce_circuit"]["step"], entropies[0], strict=True) if e <= level]
+    assert said["reached"]["steps"]["ce_circuit"] == [low[0] if low else None]
 
 
 def test_the_report_is_self_contained_and_complete(finished):

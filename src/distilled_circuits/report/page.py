@@ -63,7 +63,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as percent."""
-    return "–" if value is None else f"{number(100 * value, digits)} %"
+    return "–" if value is None else f"{number(100 * value, digits)}\N{NO-BREAK SPACE}%"
 
 
 def probability(value: float | None, digits: int = 3) -> str:

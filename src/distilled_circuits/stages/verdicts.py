@@ -15,6 +15,8 @@ from distilled_circuits.statistics import least_mcnemar_difference, percentile_i
 
 KINDS = ("full", "circuit", "choice")
 """Accuracies that get intervals: of the model, of its circuit alone, and among the choices."""
+REACHED = 0.2
+"""Share of the first step's cross entropy that training is to come down to: how fast conditions learn (CD Fig. 5)."""
 MEASURES = ("pairs_cka", "aligned_cka", "companion", "mean_drop")
 
 
@@ -141,13 +143,13 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _reached(curves: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """Return by condition the first logged steps (run,) with a cross entropy as low as `ce_circuit` ends, mean of runs.
+    """Return by condition the logged steps (run,) at which cross entropy is first `REACHED` of what it was before training.
 
-    None for a run that never is, and for the whole where `ce_circuit` is not run.
+    None for a run that never gets there, and for the whole without training on prompts.
     """
-    if "ce_circuit" not in curves:
+    if not curves:
         return None
-    level = float(np.mean([run[-1] for run in curves["ce_circuit"]["cross_entropy"]]))
+    level = REACHED * float(np.mean([run[0] for curve in curves.values() for run in curve["cross_entropy"]]))
     steps = {
         name: [
             next((step for step, value in zip(curve["step"], run, strict=True) if value <= level), None)
