@@ -143,7 +143,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _reached(curves: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """Return by condition the logged steps (run,) at which cross entropy is first `REACHED` of what it was before training.
+    """Return by condition the logged steps (run,) at which cross entropy is first `REACHED` of what it began with.
 
     None for a run that never gets there, and for the whole without training on prompts.
     """
