@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import json
 import os
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, load_graph
+from distilled_circuits.graph import CODE, PACKAGE, load_graph, sha256
 from distilled_circuits.params import Params, load_params
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -94,7 +93,7 @@ def _check_code(stage: str) -> None:
     # A new import is an edit of a module that is noted already.
     for module, recorded in json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"].items():
         path = Path(module)
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != recorded:
+        if not path.exists() or sha256(path) != recorded:
             raise UserError(f"{module}: edited since this run began, so {stage} was not run; start snakemake again")
 
 

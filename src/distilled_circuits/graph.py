@@ -170,7 +170,12 @@ class Graph:
                 return None
             files = sorted(files_of(path))
             return hashlib.sha256("".join(f"{file} {self._digest(file)}\n" for file in files).encode()).hexdigest()
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+        return sha256(path) if path.exists() else None
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, without `artifacts`: it imports numpy, which must wait until threads are set."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def as_wildcards(path: str) -> str:

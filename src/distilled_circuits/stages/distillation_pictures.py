@@ -19,8 +19,8 @@ from distilled_circuits.figures.distillation import (
 from distilled_circuits.report.page import Picture
 from distilled_circuits.stages.collect import DistillationResults
 
-REACHED = 0.05
-"""Points of accuracy below the teacher from which on a student has reached it."""
+NEAR = 0.05
+"""Accuracy below the teacher's from which on a student has all but reached it."""
 SHOWN_MAPPINGS = ("impact", "impact_own", "hungarian")
 
 
@@ -124,7 +124,7 @@ def _sweep_pictures(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Pictur
     first = next(iter(sweeps.values()))
     done = [trial for found in sweeps.values() for trial in found["trials"] if trial["accuracy"] is not None]
     used, weighted, sized = ([trial for trial in done if trial["sweep"] == kind] for kind in ("used", "weight", "size"))
-    alone = next((trial["accuracy"] for trial in used if trial["condition"] == "ce_circuit"), None)
+    alone = next((trial["accuracy"] for trial in used), None)
     shown = {}
     if weighted:
         names = list(dict.fromkeys(trial["condition"] for trial in weighted))
@@ -151,7 +151,7 @@ def _scarce(sweeps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     if not tried:
         return None
     most = max(tried, key=lambda trial: trial["seen"])
-    near = found["teacher"] - most["accuracy"] <= REACHED
+    near = found["teacher"] - most["accuracy"] <= NEAR
     return {"seen": most["seen"], "accuracy": most["accuracy"], "teacher": found["teacher"], "verdict": near}
 
 
