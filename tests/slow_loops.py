@@ -69,9 +69,10 @@ def slow_ablation(model, components, z_mean, mlp_mean) -> Iterator[None]:
 
 
 def slow_difference(model, prompts: PromptTensors) -> torch.Tensor:
-    """Return logit differences at the last position, prompt by prompt."""
+    """Return logit differences at the position that is read, prompt by prompt."""
     rows = zip(prompts.ids, prompts.answers, prompts.distractors, strict=True)
-    return torch.stack([model(ids[None]).logits[0, -1, a] - model(ids[None]).logits[0, -1, d] for ids, a, d in rows])
+    logits = [(model(ids[None]).logits[0, prompts.read_at], a, d) for ids, a, d in rows]
+    return torch.stack([row[a] - row[d] for row, a, d in logits])
 
 
 def slow_sweep(model, prompts: PromptTensors, z_mean, mlp_mean, components) -> torch.Tensor:

@@ -127,7 +127,7 @@ def test_every_part_of_a_block_is_what_the_model_computes(any_model):
     z = blocks.heads(1, resid)
     assert torch.allclose(z, cache["z", 1], atol=1e-5)
     assert torch.allclose(blocks.heads(1, resid, [4, 1]), z[:, :, [4, 1]], atol=1e-5)
-    assert torch.allclose(blocks.heads(1, resid, [2, 3], last=True), z[:, -1:, [2, 3]], atol=1e-5)
+    assert torch.allclose(blocks.heads(1, resid, [2, 3], read_only=True), z[:, -1:, [2, 3]], atol=1e-5)
     attention = blocks.head_output(1, z) + blocks.attention_bias(1)
     assert torch.allclose(attention, cache["attn_out", 1], atol=1e-5)
     parts = blocks.head_output(1, z[:, :, [0, 2]], [0, 2]) + blocks.head_output(1, z[:, :, [1, 3, 4]], [1, 3, 4])

@@ -35,7 +35,8 @@ class AblatedModel:
     """Forward passes with all of `removed` replaced by `values`; what is replaced costs nothing to compute.
 
     `shifts` are added to activations before anything is replaced. Streams are (..., prompt, pos, d_model): axes in
-    front of the prompts are copies of them. Every method computes all positions, or the last one alone.
+    front of the prompts are copies of them. Every method computes all positions, or with `read_only` the one that
+    answers are read at.
     """
 
     blocks: Blocks
@@ -65,42 +66,44 @@ class AblatedModel:
         """Return what is left of a layer."""
         return self._layers[layer] if layer in self._layers else self._layers.setdefault(layer, self._plan(layer))
 
-    def attention(self, layer: int, resid: torch.Tensor, *, last: bool = False) -> torch.Tensor:
+    def attention(self, layer: int, resid: torch.Tensor, *, read_only: bool = False) -> torch.Tensor:
         """Return what attention adds to the stream (resid as the block reads it)."""
         left = self.layer(layer)
-        fixed = left.attention[..., -1:, :] if last and left.attention.dim() > 1 else left.attention
+        fixed = left.attention
+        if read_only and fixed.dim() > 1:
+            fixed = fixed[..., self.blocks.read_out, :]
         if left.kept_heads == []:
             return fixed
-        z = self.blocks.heads(layer, resid, left.kept_heads, last=last)
+        z = self.blocks.heads(layer, resid, left.kept_heads, read_only=read_only)
         return self.blocks.head_output(layer, z, left.kept_heads) + fixed
 
-    def after_attention(self, layer: int, resid_mid: torch.Tensor, *, last: bool = False) -> torch.Tensor:
+    def after_attention(self, layer: int, resid_mid: torch.Tensor, *, read_only: bool = False) -> torch.Tensor:
         """Return the stream after the block from the stream after its attention."""
         fixed = self.layer(layer).mlp_out
         if fixed is not None:
-            return self.blocks.add_mlp(layer, resid_mid, fixed[..., -1:, :] if last else fixed)
+            return self.blocks.add_mlp(layer, resid_mid, fixed[..., self.blocks.read_out, :] if read_only else fixed)
         output = self.blocks.mlp(layer, resid_mid)
         shift = self.shifts.get(("mlp_out", layer))
         if shift is not None:
-            output = output + (shift[..., -1:, :] if last else shift).to(output.dtype)
+            output = output + (shift[..., self.blocks.read_out, :] if read_only else shift).to(output.dtype)
         return self.blocks.add_mlp(layer, resid_mid, output)
 
-    def block(self, layer: int, resid: torch.Tensor, *, last: bool = False) -> torch.Tensor:
+    def block(self, layer: int, resid: torch.Tensor, *, read_only: bool = False) -> torch.Tensor:
         """Return the stream after the block from the stream before it."""
         resid = self.enter(layer, resid)
-        attention = self.attention(layer, resid, last=last)
-        read = resid[..., -1:, :] if last else resid
-        return self.after_attention(layer, self.blocks.add_attention(layer, read, attention), last=last)
+        attention = self.attention(layer, resid, read_only=read_only)
+        read = resid[..., self.blocks.read_out, :] if read_only else resid
+        return self.after_attention(layer, self.blocks.add_attention(layer, read, attention), read_only=read_only)
 
     def finish(self, layer: int, resid: torch.Tensor) -> torch.Tensor:
-        """Return what the unembedding reads at the last position (..., prompt, d_model), from the stream at `layer`.
+        """Return what the unembedding reads (..., prompt, d_model) for the answer, from the stream at `layer`.
 
-        Of the last block only the last position is computed, and its keys and values.
+        Of the last block only the position that is read is computed, and all keys and values.
         """
         layers = self.blocks.dimensions.layers
         for index in range(layer, layers):
-            resid = self.block(index, resid, last=index == layers - 1)
-        return self.blocks.final(resid[..., -1, :])
+            resid = self.block(index, resid, read_only=index == layers - 1)
+        return self.blocks.final(self.blocks.read(resid))
 
     @cached_property
     def _layers(self) -> dict[int, Layer]:

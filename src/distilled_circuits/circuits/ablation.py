@@ -25,13 +25,15 @@ ABLATIONS = {
 class PromptTensors:
     """Prompts of one length: ids (prompt, pos), answer and distractor token ids (prompt,).
 
-    `corrupted` (prompt, pos) has the corrupted partner of each prompt, where one is known.
+    `corrupted` (prompt, pos) has the corrupted partner of each prompt, where one is known. The answer is read at the
+    position that `read_at` counts from the end, which a lens on these prompts is told.
     """
 
     ids: torch.Tensor
     answers: torch.Tensor
     distractors: torch.Tensor
     corrupted: torch.Tensor | None = None
+    read_at: int = -1
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,7 +41,9 @@ class PromptTensors:
     def rows(self, start: int, stop: int) -> PromptTensors:
         """Return the prompts from `start` up to `stop`."""
         corrupted = None if self.corrupted is None else self.corrupted[start:stop]
-        return PromptTensors(self.ids[start:stop], self.answers[start:stop], self.distractors[start:stop], corrupted)
+        return PromptTensors(
+            self.ids[start:stop], self.answers[start:stop], self.distractors[start:stop], corrupted, self.read_at
+        )
 
     def batches(self, size: int) -> list[PromptTensors]:
         """Return the prompts in parts of at most `size`."""

@@ -47,7 +47,7 @@ def input_gradients(model: AblatedModel, prompts: PromptTensors, clean: Trace) -
     gradients: dict[Input, torch.Tensor] = {}
     with torch.enable_grad():
         end = clean.end.detach().requires_grad_()
-        total = ReadOut(blocks, prompts).differences(blocks.final(end[..., -1, :])).sum()
+        total = ReadOut(blocks, prompts).differences(blocks.final(blocks.read(end))).sum()
         (down,) = torch.autograd.grad(total, end)
         gradients[layers, None, "logits"] = down
         for layer in reversed(range(layers)):

@@ -65,7 +65,7 @@ def patch_senders(
         passes = (trace(model, lens.embed(ids)) for ids in (batch.ids, batch.corrupted))
         job = _Batch(model, batch, *passes, position[start : start + len(batch)], receivers, reads)
         copies = max(1, batch_size // len(batch))
-        clean.append(job.log_probabilities(model.blocks.final(job.clean.end[:, -1])))
+        clean.append(job.log_probabilities(model.blocks.final(model.blocks.read(job.clean.end))))
         patched.append(_patch_batch(job, clean[-1], copies, lambda count, share=share: advance(count * share)))
         start += len(batch)
     scores = METRICS[metric](torch.cat(clean), torch.cat(patched, dim=1)).cpu()

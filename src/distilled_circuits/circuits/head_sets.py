@@ -108,14 +108,14 @@ class HeadSets:
 
     @torch.no_grad()
     def _run(self, key: frozenset[Place]) -> torch.Tensor:
-        """Return logits, of the last position alone from where no head above is kept: nothing else is read there."""
+        """Return logits; from where no head above is kept, only the position that is read is computed."""
         top = max((place.head.layer for place in key), default=0)
         parts = []
         for batch in range(len(self._rows)):
             stream = self._stream(batch, top, _below(key, top))
             for layer in range(top, self._blocks.dimensions.layers):
-                stream = self._block(batch, layer, stream, key, last=True)
-            parts.append(self._blocks.unembedding(self._blocks.final(stream[:, -1])))
+                stream = self._block(batch, layer, stream, key, read_only=True)
+            parts.append(self._blocks.unembedding(self._blocks.final(self._blocks.read(stream))))
         return torch.cat(parts)
 
     def _run_to(self, batch: int, layer: int, kept: frozenset[Place]) -> torch.Tensor:
@@ -126,17 +126,17 @@ class HeadSets:
         return self._block(batch, layer - 1, stream, kept)
 
     def _block(
-        self, batch: int, layer: int, stream: torch.Tensor, kept: frozenset[Place], *, last: bool = False
+        self, batch: int, layer: int, stream: torch.Tensor, kept: frozenset[Place], *, read_only: bool = False
     ) -> torch.Tensor:
-        """Return the stream after a block, at all positions or at the last one alone."""
-        blocks, shown = self._blocks, slice(-1, None) if last else slice(None)
+        """Return the stream after a block, at all positions or at the one that is read alone."""
+        blocks, shown = self._blocks, self._blocks.read_out if read_only else slice(None)
         places = sorted(place for place in kept if place.head.layer == layer)
         own = sorted({place.head.head for place in places})
         others = [head for head in range(blocks.dimensions.heads) if head not in own]
         means = self._means.z[layer][:, shown]
         attention = blocks.head_output(layer, means[..., others, :], others) + blocks.attention_bias(layer)
         if own:
-            z = blocks.heads(layer, stream, own, last=last)
+            z = blocks.heads(layer, stream, own, read_only=read_only)
             roles = [[place.position for place in places if place.head.head == head] for head in own]
             mask = torch.stack([sum(self._masks[role] for role in of_head) > 0 for of_head in roles], dim=-1)
             mask = mask[self._rows[batch]][:, shown]

@@ -52,8 +52,8 @@ def influence_sweep(
 
     The stream of the unablated model is computed once. Ablating a component of layer l changes nothing below l and, for
     a head, what attention writes by `(value - z) W_O` alone; so only the MLP of l and the blocks above are run, as many
-    components stacked as `batch_size` rows (component x prompt) allow, and of the last block only its last position.
-    Memory is that of one batch, whatever the number of prompts. `shifts` are added to activations in every run.
+    components stacked as `batch_size` rows (component x prompt) allow, and of the last block only the position that is
+    read. Memory is that of one batch, whatever the number of prompts. `shifts` are added to activations in every run.
     `advance` is told the components done. Raises UserError at NaN or infinite results. Through TransformerBridge, which
     cannot restart, every ablation is a whole pass.
     """
@@ -102,7 +102,7 @@ def _restarted(lens: HookLens, batch: _Batch, log_probabilities: bool) -> Sweep:
     resid = lens.embed(batch.prompts.ids)
     for layer in range(lens.dimensions.layers):
         resid = _sweep_layer(model, layer, resid, batch, keep)
-    keep([None], model.blocks.final(resid[:, -1])[None])
+    keep([None], model.blocks.final(model.blocks.read(resid))[None])
     unablated = found.pop(None)
     ablated = [torch.stack(rows) for rows in zip(*(found[component] for component in batch.components), strict=True)]
     return Sweep(unablated[0], ablated[0], *((unablated[1], ablated[1]) if log_probabilities else ()))
@@ -116,15 +116,15 @@ def _sweep_layer(
     keep: Callable[[Sequence[Component], torch.Tensor], None],
 ) -> torch.Tensor:
     """Ablate the components of a layer in stacked copies; return the unablated stream after the layer."""
-    blocks, last = model.blocks, layer == model.blocks.dimensions.layers - 1
+    blocks, read_only = model.blocks, layer == model.blocks.dimensions.layers - 1
     resid = model.enter(layer, resid)
-    z = blocks.heads(layer, resid, last=last)
+    z = blocks.heads(layer, resid, read_only=read_only)
     shift = model.shifts.get(("z", layer))
     if shift is not None:
-        z = z + (shift[:, -1:] if last else shift).to(z.dtype)
+        z = z + (shift[:, blocks.read_out] if read_only else shift).to(z.dtype)
     value, mlp_value = model.values.z[layer], model.values.mlp_out[layer]
-    if last:
-        resid, value, mlp_value = resid[:, -1:], value[:, -1:], mlp_value[:, -1:]
+    if read_only:
+        resid, value, mlp_value = (part[:, blocks.read_out] for part in (resid, value, mlp_value))
     attention = blocks.head_output(layer, z) + blocks.attention_bias(layer)
     own = [component for component in batch.components if component.layer == layer]
     heads = [component for component in own if component.head is not None]
@@ -132,11 +132,11 @@ def _sweep_layer(
         chosen = heads[start : start + batch.copies]
         changes = [blocks.head_output(layer, (value - z)[..., [head.head], :], [head.head]) for head in chosen]
         mids = blocks.add_attention(layer, resid + attention, torch.stack(changes))
-        keep(chosen, model.finish(layer + 1, model.after_attention(layer, mids, last=last)))
+        keep(chosen, model.finish(layer + 1, model.after_attention(layer, mids, read_only=read_only)))
     resid_mid = blocks.add_attention(layer, resid, attention)
     if Component(layer) in own:
         keep([Component(layer)], model.finish(layer + 1, blocks.add_mlp(layer, resid_mid, mlp_value)[None]))
-    return model.after_attention(layer, resid_mid, last=last)
+    return model.after_attention(layer, resid_mid, read_only=read_only)
 
 
 def _hooked(lens: Lens, batch: _Batch) -> Sweep:

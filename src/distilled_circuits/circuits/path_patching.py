@@ -45,7 +45,7 @@ class _Batch:
         return self._read(self.model.without(()).finish(0, self.clean.resid[0]))
 
     def circuit(self) -> torch.Tensor:
-        return self._read(self.model.blocks.final(self.clean.end[:, -1]))
+        return self._read(self.model.blocks.final(self.model.blocks.read(self.clean.end)))
 
     def _read(self, read: torch.Tensor) -> torch.Tensor:
         return ReadOut(self.model.blocks, self.prompts).differences(read)

@@ -43,6 +43,7 @@ class Blocks:
         self.dimensions = lens.dimensions
         self.components = lens.components
         self.architecture = lens.architecture
+        self.read_at = lens.read_at
         self._model = lens.model
         self._layers = lens.blocks
         # The default scale of attention; configurations may have another.
@@ -63,6 +64,15 @@ class Blocks:
     def dtype(self) -> torch.dtype:
         """The type that the model computes in."""
         return self.unembedding.weight.dtype
+
+    @property
+    def read_out(self) -> slice:
+        """The position that answers are read at, as a slice that keeps the axis."""
+        return slice(self.read_at, self.read_at + 1 or None)
+
+    def read(self, resid: torch.Tensor) -> torch.Tensor:
+        """Return a stream (..., pos, d_model) at the position that answers are read at; it may have that one alone."""
+        return resid[..., 0 if resid.shape[-2] == 1 else self.read_at, :]
 
     @property
     def final_norm(self) -> nn.Module:
@@ -92,7 +102,7 @@ class Blocks:
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Return z (..., query pos, head, d_head) of heads whose q, k and v (before rotation) are given one to one.
 
-        Queries are at all positions or at the last one alone.
+        Queries are at all positions or at the one that is read alone.
         """
         front = q.shape[:-3]
         q, k, v = (part.reshape(-1, *part.shape[-3:]).transpose(1, 2) for part in (q, k, v))
@@ -102,10 +112,10 @@ class Blocks:
         z = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=self._scales[layer])
         return z.transpose(1, 2).reshape(*front, -1, z.shape[1], z.shape[3])
 
-    def heads(self, layer: int, resid: torch.Tensor, heads: Heads = None, *, last: bool = False) -> torch.Tensor:
-        """Return z (..., pos, head, d_head) of some heads, at all positions or at the `last` one alone."""
+    def heads(self, layer: int, resid: torch.Tensor, heads: Heads = None, *, read_only: bool = False) -> torch.Tensor:
+        """Return z (..., pos, head, d_head) of some heads, at all positions or at the one that is read alone."""
         normed = self.attention_input(layer, resid)
-        q = self.project(layer, "q", normed[..., -1:, :] if last else normed, heads)
+        q = self.project(layer, "q", normed[..., self.read_out, :] if read_only else normed, heads)
         if heads is None and self.dimensions.kv_heads == self.dimensions.heads:
             return self.attend(layer, q, self.project(layer, "k", normed), self.project(layer, "v", normed))
         wanted = [self.kv_head(head) for head in (range(self.dimensions.heads) if heads is None else heads)]

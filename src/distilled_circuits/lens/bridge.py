@@ -32,8 +32,8 @@ class BridgeLens(Lens):
     an architecture that TransformerBridge has no adapter for.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: PreTrainedModel, read_at: int = -1) -> None:
+        super().__init__(model, read_at)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its dependencies deprecate what it imports
             from transformer_lens.model_bridge.sources import build_bridge_from_module
@@ -50,9 +50,9 @@ class BridgeLens(Lens):
             self.check_editable(site[0])
             hooks.append((self._name(site), _hook(change)))
         hooks += [(self._name(site), _hook(reader(read, site))) for site in read or {}]
-        # BERT ignores logits_to_keep in silence, so there the last position is taken afterwards.
+        # BERT ignores logits_to_keep in silence, so there the position is taken afterwards.
         options = {"use_cache": False, "logits_to_keep": 1} if self.architecture.causal else {}
-        return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **options)[:, -1]
+        return self.bridge.run_with_hooks(ids, fwd_hooks=hooks, **options)[:, self.read_at]
 
     def _name(self, site: Site) -> str:
         name, layer = site

@@ -60,7 +60,7 @@ class HookLens(Lens):
                 hooks.callback(self._hook(site, change).remove)
             for site in read:
                 hooks.callback(self._hook(site, reader(read, site)).remove)
-            return self.model(**inputs, **options).logits[:, -1]
+            return self.model(**inputs, **options).logits[:, self.read_at]
 
     @contextmanager
     def _skipping(self, layer: int) -> Iterator[None]:

@@ -42,14 +42,19 @@ class Dimensions:
 class Lens(ABC):
     """Reads and edits forward passes of one model; leaves the model as it was after each call.
 
-    Token ids are (prompt, pos) and of one length; logits are returned at the last position, (prompt, vocabulary).
+    Token ids are (prompt, pos) and of one length; logits are returned at one position, (prompt, vocabulary): the last,
+    or the one that `read_at` counts from the end (-2: the `[MASK]` before a closing `[SEP]`). Raises ValueError where a
+    causal model is to be read before the last position: what stands behind it would have no part in the answer.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, read_at: int = -1) -> None:
         config = model.config
         heads = config.num_attention_heads
         self.model = model.eval()
         self.architecture: Architecture = architecture_of(config.model_type)
+        if read_at >= 0 or (self.architecture.causal and read_at != -1):
+            raise ValueError(f"{config.model_type} cannot be read at {read_at}")
+        self.read_at = read_at
         self.blocks: list[nn.Module] = list(operator.attrgetter(self.architecture.layers)(model))
         self.dimensions = Dimensions(
             layers=len(self.blocks),

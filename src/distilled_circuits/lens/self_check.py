@@ -28,7 +28,7 @@ def self_check(lens: Lens) -> dict[str, float]:
     stream = [cache["resid_pre", layer] for layer in range(sizes.layers)]
     stream.append(cache["resid_post", sizes.layers - 1])
     errors = {
-        "read-out": _largest(lens.unembed(stream[-1])[:, -1] - logits),
+        "read-out": _largest(lens.unembed(stream[-1])[:, lens.read_at] - logits),
         "chain": max(_largest(cache["resid_post", n] - stream[n + 1]) for n in range(sizes.layers)),
         "attention rows": max(_largest(cache["pattern", n].sum(-1) - 1) for n in range(sizes.layers)),
     }
@@ -66,7 +66,7 @@ def _from_blocks(blocks: Blocks, resid: torch.Tensor) -> torch.Tensor:
         attention = blocks.head_output(layer, blocks.heads(layer, resid)) + blocks.attention_bias(layer)
         mid = blocks.add_attention(layer, resid, attention)
         resid = blocks.add_mlp(layer, mid, blocks.mlp(layer, mid))
-    return blocks.unembedding(blocks.final(resid[:, -1]))
+    return blocks.unembedding(blocks.final(blocks.read(resid)))
 
 
 def _bias_spread(lens: Lens, layer: int, z: torch.Tensor, attn_out: torch.Tensor) -> float:

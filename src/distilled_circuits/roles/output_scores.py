@@ -17,10 +17,10 @@ def promoted(
 ) -> dict[str, np.ndarray]:
     """Return for each target (prompt,) whether it is among the `first` tokens that a head promotes.
 
-    Shape (layer, head, prompt), bool. What a head writes at the last token, z W_O without the bias that all heads of a
-    layer share, is sent through the final norm and the unembedding as if it were the whole stream (DC J.3, after Gould
-    et al.). On sequences the mean over prompts is the *successor score* for the answer, and for the last element,
-    which is the distractor, the *copy score*.
+    Shape (layer, head, prompt), bool. What a head writes where the answer is read, z W_O without the bias that all
+    heads of a layer share, is sent through the final norm and the unembedding as if it were the whole stream (DC J.3,
+    after Gould et al.). On sequences the mean over prompts is the *successor score* for the answer, and for the last
+    element, which is the distractor, the *copy score*.
     """
     blocks = Blocks(lens)
     parts = []
@@ -46,7 +46,7 @@ def _among(
     rows: slice,
     first: int,
 ) -> list[torch.Tensor]:
-    written = blocks.head_output(layer, z[:, -1, [head]], [head])
+    written = blocks.head_output(layer, z[:, blocks.read_at, [head]], [head])
     logits = blocks.unembedding(blocks.final(written)).float()
     # A token is among the first when fewer than that many others have a larger logit.
     return [(logits > logits.gather(1, target[rows, None])).sum(1) < first for target in targets.values()]

@@ -130,7 +130,7 @@ class _Sweep:
         for layer in range(self.blocks.dimensions.layers):
             clean, corrupted = self._layer(layer, clean, corrupted, found)
             advance()
-        ends = [self.out.differences(self.blocks.final(resid[:, -1])) for resid in (clean, corrupted)]
+        ends = [self.out.differences(self.blocks.final(self.blocks.read(resid))) for resid in (clean, corrupted)]
         return Patched(*ends, {name: torch.stack(values) for name, values in found.items()})
 
     def _layer(

@@ -38,7 +38,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class LensReading:
-    """What would be answered after each layer, at the last position: (prompt, stage), `stage` 0 is the embedding.
+    """What would be answered after each layer: (prompt, stage), `stage` 0 is the embedding.
 
     Ranks count from 0; probabilities are over the whole vocabulary.
     """
@@ -79,13 +79,13 @@ def residual_attribution(
 def logit_lens(
     lens: HookLens, prompts: PromptTensors, batch_size: int, advance: Callable[[int], None] = lambda _: None
 ) -> LensReading:
-    """Read the stream at the last position after each layer through the final norm and the unembedding."""
+    """Read the stream after each layer, where answers are read, through the final norm and the unembedding."""
     blocks = Blocks(lens)
     ranks: dict[str, list[torch.Tensor]] = {"answer": [], "distractor": []}
     probabilities: dict[str, list[torch.Tensor]] = {"answer": [], "distractor": []}
     for batch in prompts.batches(batch_size):
         streams = _run(blocks, lens.embed(batch.ids))
-        read = torch.stack([stream[:, -1] for stream in streams[::2]], dim=1)
+        read = torch.stack([blocks.read(stream) for stream in streams[::2]], dim=1)
         logits = blocks.unembedding(blocks.final(read)).float()
         chances = logits.softmax(-1)
         for name, target in (("answer", batch.answers), ("distractor", batch.distractors)):

@@ -24,7 +24,8 @@ class Prompt:
     `roles` maps a role's name (`last_numeral`, `subject`, ...) to the character spans in `clean` that play it, so
     that any tokenizer can turn it into token positions. `gaps` are character positions in `clean` where other words may
     be put in without a change of meaning. `choices` are the words that a multiple choice chooses among, the answer
-    included, and `kind` is the class of the question: accuracies are reported for each.
+    included, and `kind` is the class of the question: accuracies are reported for each. `source` is where a prompt was
+    read (`data/tasks/mine.jsonl:12`), empty for one that was made; messages begin with it.
     """
 
     clean: str
@@ -35,6 +36,7 @@ class Prompt:
     gaps: tuple[int, ...] = ()
     choices: tuple[str, ...] = ()
     kind: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
