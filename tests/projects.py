@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from distilled_circuits.cli import run_stage
+from distilled_circuits.graph import load_graph
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {
@@ -99,6 +103,41 @@ def git_init(folder: Path) -> None:
     call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
 
 
+def smoke_params(**changes: Any) -> dict[str, Any]:
+    """Return params.yaml with the smoke configuration, and with other values at dotted names."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in {**SMOKE, **changes}.items():
+        *parents, last = dotted.split(".")
+        place = params
+        for part in parents:
+            place = place[part]
+        place[last] = {**place[last], **value} if isinstance(value, dict) and last in place else value
+    return params
+
+
+def run_in_process(folder: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every stage of the graph in `folder`, one after the other in this process: no DVC, no new imports."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "src").exists():
+        for name in ("lexicon", "circuits", "tasks"):
+            shutil.copytree(ROOT / "data" / name, folder / "data" / name, dirs_exist_ok=True)
+        shutil.copy(ROOT / "data/published_numbers.json", folder / "data")
+        (folder / "src").symlink_to(ROOT / "src")
+        shutil.copy(ROOT / "dvc.yaml", folder)
+        _copy_tracked_results(folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    monkeypatch.chdir(folder)
+    for item in load_graph().items:
+        if item.name != "code":
+            run_stage(item.name.partition("@")[0], [f"{axis}={value}" for axis, value in item.item.items()])
+
+
+def _copy_tracked_results(folder: Path) -> None:
+    """Copy what git keeps of results/: the folder that circuit distillation writes into is there without it."""
+    (folder / "results/distillation").mkdir(parents=True)
+    shutil.copy(ROOT / "results/distillation/README.md", folder / "results/distillation")
+
+
 def smoke_project(folder: Path) -> Path:
     """Copy this project without its results into `folder`, with the smoke configuration."""
     folder.mkdir(parents=True)
@@ -108,17 +147,11 @@ def smoke_project(folder: Path) -> Path:
         )
     for name in ("Snakefile", "dvc.yaml", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
+    _copy_tracked_results(folder)
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    for dotted, value in SMOKE.items():
-        *parents, last = dotted.split(".")
-        place = params
-        for part in parents:
-            place = place[part]
-        place[last] = {**place[last], **value} if isinstance(value, dict) else value
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.safe_dump(smoke_params(), sort_keys=False))
     git_init(folder)
     return folder
 

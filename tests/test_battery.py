@@ -256,7 +256,13 @@ def noise(last: float, first: float) -> dict[str, np.ndarray]:
     level = np.linspace(0, 2, 9)
     curve = np.where(level == 0, first, last)
     score = np.broadcast_to(curve[:, None], (1, 3, 9, 2)).copy()
-    return {"main/readings": np.array(["z"]), "main/level": level, "main/score": score}
+    presets = np.array(["printed", "released", "recommended"])
+    return {"main/readings": np.array(["z"]), "main/level": level, "main/score": score, "main/presets": presets}
+
+
+def test_a_pair_that_no_named_score_compares_has_no_curves():
+    """Where models read prompts as tokens of another number the artifact is empty, and so is the summary."""
+    assert noise_summary({"main/presets": np.array([])}) is None
 
 
 @pytest.mark.parametrize(("first", "last", "near", "like"), [(0.9, 0.2, 3, 3), (0.3, 0.2, 3, 0), (0.9, 0.5, 0, 0)])

@@ -76,6 +76,7 @@ def artifact(**changes) -> dict:
     """Return arrays as the stage writes them, of a teacher with 4 MLPs, a student with 2, and three prompts."""
     found = {
         "measure": np.array(["directions"]),
+        "same_tokens": np.True_,
         "similarity": PAIRS,
         "overlap": PAIRS / 2,
         "cka": PAIRS / 3,
@@ -116,7 +117,7 @@ def test_models_of_different_width_are_compared_by_cka_alone(rng):
     only_cka = {
         key: value
         for key, value in artifact(measure=np.array(["cka"])).items()
-        if "token" not in key and "groups" not in key
+        if "token_" not in key and "groups" not in key
     }
     del only_cka["overlap"]
     summary = mlp_summary(only_cka, 0.6, 50, rng)

@@ -19,6 +19,7 @@ from distilled_circuits.models.training import (
     teacher_loss,
     train,
 )
+from distilled_circuits.tasks.encoding import Reader
 from distilled_circuits.tasks.registry import TASKS, vocabulary
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_training_repeats_and_reports(lexicon, tokenizer):
             teacher_loss(model, 0.1),
             training_batches(lexicon, tokenizer, MIXTURE, 8, 0, CPU),
             Schedule(20, 0.01, 5, 0.01, 10),
-            evaluation_questions(lexicon, tokenizer, CPU),
+            evaluation_questions(lexicon, Reader(tokenizer, "ours"), CPU),
             "test",
             seen.append,
         )
@@ -169,7 +170,7 @@ def test_devices(monkeypatch):
 def test_evaluation_prompts_are_the_same_for_every_model(lexicon, tokenizer):
     """Accuracies of all models and seeds are measured on one set of prompts."""
     random.seed(1)
-    first = evaluation_questions(lexicon, tokenizer, CPU)
+    first = evaluation_questions(lexicon, Reader(tokenizer, "ours"), CPU)
     random.seed(2)
-    second = evaluation_questions(lexicon, tokenizer, CPU)
+    second = evaluation_questions(lexicon, Reader(tokenizer, "ours"), CPU)
     assert all(torch.equal(a.ids, b.ids) for a, b in zip(first, second, strict=True))

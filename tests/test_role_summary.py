@@ -100,6 +100,8 @@ def pair_with(role: dict) -> dict:
     """Return as much of a pair's numbers as the rows of Table 1 and Appendix J need."""
     curve = {"mean": [0.1, 0.2, 0.3, 0.4, 0.9], "low": [0.0] * 5, "high": [1.0] * 5}
     task = {
+        "title": "Numerals",
+        "published_as": "",
         "roles": {"teacher": {"successor": role, "numeral_mover": role}},
         "probes": {"teacher": {"targets": {"next_element": {"residual": curve}, "all_elements": {"residual": curve}}}},
         "output_scores": {"teacher": {kind: {"heads": [[1.0, 2], [3, 4]]} for kind in ("answer", "distractor")}},
@@ -108,7 +110,7 @@ def pair_with(role: dict) -> dict:
     task["circuit"] = {"teacher": {"why_none": None}}
     return {
         "pair": "mini",
-        "trained_here": True,
+        "models": {"teacher": {"source": {}}, "student": {"source": {}}},
         **published,
         "tasks": {"numerals": task},
         "distillation": {"task": "ioi"},
@@ -117,7 +119,7 @@ def pair_with(role: dict) -> dict:
 
 def rows_of(role: dict) -> dict[str, dict]:
     """Return the register's rows of one published number each: Table 1's successor, its score, its probe."""
-    setting = {"model": "teacher", "task": "numerals"}
+    setting = {"pair": "gpt2/distilgpt2", "model": "teacher", "task": "numerals"}
     entries = [
         ("t1", "Table 1", "ablation change, percent", {**setting, "role": "successor"}),
         ("score", "Appendix J", "successor score of L9H1 / L4H1, percent", setting),

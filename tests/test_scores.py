@@ -250,16 +250,22 @@ def test_the_register_finds_thresholds_and_brittleness():
         }
 
     circuit = circuit_summary(*circuit_artifacts(), 10, np.random.default_rng(0))
-    task = {"circuit": {"teacher": circuit}, "robustness": {"brittleness": {"value": 6, "interval95": [5, 7]}}}
+    task = {
+        "title": "Numerals",
+        "published_as": "",
+        "circuit": {"teacher": circuit},
+        "robustness": {"brittleness": {"value": 6, "interval95": [5, 7]}},
+    }
     pair = {"pair": "mini", "tasks": {"numerals": task}, "circuit_threshold": 0.2, "circuit_source": "pruned"}
-    pair |= {"circuit_ablation": "corrupted_mean", "trained_here": True}
+    pair |= {"circuit_ablation": "corrupted_mean", "ablation": "corrupted_mean"}
+    pair |= {"models": {side: {"source": {}} for side in ("teacher", "student")}}
     retained = "logit difference retained by the circuit alone, percent"
     rows = register(
         [
-            entry("Appendix N", retained, {"task": "numerals", "threshold": 0.3}),
-            entry("Appendix N", retained, {"task": "numerals", "threshold": 0.1}),
+            entry("Appendix N", retained, {"pair": "gpt2/distilgpt2", "task": "numerals", "threshold": 0.3}),
+            entry("Appendix N", retained, {"pair": "gpt2/distilgpt2", "task": "numerals", "threshold": 0.1}),
             entry("Appendix L", "brittleness, percentage points per 0.1 compression", {"pair": "gpt2/distilgpt2"}),
-            entry("3.1.1", "loss keeping only the circuit, percent", {"task": "numerals", "model": "teacher"}),
+            entry("3.1.1", "loss keeping only the circuit, percent", {"task": "numerals", "model": "gpt2"}),
         ],
         pair,
     )

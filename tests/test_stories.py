@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from distilled_circuits.models.tokenizer import word_level_tokenizer
-from distilled_circuits.tasks.encoding import encode_prompts
+from distilled_circuits.tasks.encoding import Reader, encode_prompts
 from distilled_circuits.tasks.entity_tracking import (
     FIRST_FORM,
     LESSONS,
@@ -371,7 +371,7 @@ def test_prompts_are_held_out_different_and_repeatable(name, lexicon):
 @pytest.mark.parametrize("name", list(MAKERS))
 def test_prompts_become_tokens_of_one_length(name, lexicon, tokenizer):
     """Clean and corrupted align, every word is known, and choices stand beside the answer."""
-    records = encode_prompts(MAKERS[name](lexicon, 60, random.Random(0)), tokenizer, "ours")
+    records = encode_prompts(MAKERS[name](lexicon, 60, random.Random(0)), Reader(tokenizer, "ours"))
     for record in records:
         assert tokenizer.unk_token_id not in record["ids"] + record["corrupted_ids"]
         assert record["answer_id"] in record["choice_ids"] and record["distractor_id"] in record["choice_ids"]
@@ -388,10 +388,10 @@ def test_prompts_become_tokens_of_one_length(name, lexicon, tokenizer):
 def test_records_of_old_tasks_have_no_new_fields(lexicon):
     """Without choices a record is what it was."""
     tokenizer = word_level_tokenizer(vocabulary(lexicon))
-    (record,) = encode_prompts(TASKS["ioi"].prompts(lexicon, 1, random.Random(0)), tokenizer, "ours")
+    (record,) = encode_prompts(TASKS["ioi"].prompts(lexicon, 1, random.Random(0)), Reader(tokenizer, "ours"))
     assert list(record) == [
         *("clean", "corrupted", "answer", "distractor", "tokens", "ids", "corrupted_ids"),
-        *("answer_id", "distractor_id", "positions"),
+        *("answer_id", "distractor_id", "read_at", "positions"),
     ]
 
 

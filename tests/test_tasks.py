@@ -2,19 +2,16 @@
 
 import itertools
 import json
-import os
 import random
 import re
-from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from lan2024 import lan_folder, needs_lan
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.tokenizer import word_level_tokenizer
-from distilled_circuits.tasks.encoding import encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
-from distilled_circuits.tasks.prompt import Example, Prompt, compose, is_held_out, scatter, spread
+from distilled_circuits.tasks.prompt import Example, compose, is_held_out, scatter, spread
 from distilled_circuits.tasks.registry import TASKS, vocabulary
 
 CLAUSE = re.compile(r"(\w+) (\w+) in(?: (\w+)\.)?")
@@ -84,14 +81,7 @@ def test_sequences_have_the_published_form(task, lexicon):
     assert [NUMBERS[task].index(CLAUSE.search(prompt.clean).group(3)) for prompt in done] == [*range(8), *range(8)]
 
 
-def lan_folder() -> Path | None:
-    """Return the folder of Lan et al.'s published prompts, if this machine has them (docs/data.md)."""
-    named = os.environ.get("LAN2024_DIR")
-    places = [Path(named)] if named else [ROOT / "data/external/lan2024", *ROOT.parent.glob("*/data/lan2024")]
-    return next((place for place in places if place.is_dir()), None)
-
-
-@pytest.mark.skipif(lan_folder() is None, reason="Lan et al.'s files are not here: set LAN2024_DIR (docs/data.md)")
+@needs_lan
 @pytest.mark.parametrize(("task", "published"), [("numerals", "numerals"), ("words", "numwords")])
 def test_sequences_have_the_structure_of_lan_et_als_files(task, published, lexicon):
     """Published and own prompts read alike: same clauses, verbs, steps, starts in cycles, answer and distractor."""
@@ -106,7 +96,7 @@ def test_sequences_have_the_structure_of_lan_et_als_files(task, published, lexic
         assert starts == [row % 8 for row in range(len(rows))]
 
 
-@pytest.mark.skipif(lan_folder() is None, reason="Lan et al.'s files are not here: set LAN2024_DIR (docs/data.md)")
+@needs_lan
 @pytest.mark.parametrize(("task", "published"), [("numerals", "randDS_numerals"), ("words", "randDS_numwords")])
 def test_corruption_has_the_structure_of_lan_et_als_files(task, published, lexicon):
     """Corrupted prompts keep every word but the elements, and never end in a step of +1."""
@@ -207,36 +197,6 @@ def test_fillers_move_answers_but_do_not_touch_them():
         (start, end), *_ = moved.answers
         assert moved.text[start:end] == "2"
         assert re.sub(r"\b(now|then)( 7)? ", "", moved.text) == example.text
-
-
-def test_roles_become_token_positions(lexicon, tokenizer):
-    """In `W done in n.` five tokens make a clause: numerals stand at 3, 8, 13, 18 and the prediction at 22."""
-    (record,) = encode_prompts(TASKS["numerals"].prompts(lexicon, 1, random.Random(0)), tokenizer, "ours")
-    assert len(record["ids"]) == 23
-    assert record["positions"]["numerals"] == [3, 8, 13, 18]
-    assert record["positions"]["last_numeral"] == [18]
-    assert record["positions"]["last"] == [22]
-    assert record["positions"]["subject"] == [20]
-
-
-def test_an_answer_of_two_tokens_names_prompt_and_tokenizer(tokenizer):
-    """The error says which prompt, which answer and which tokenizer, and what the answer became."""
-    prompt = Prompt("When Adam and Alice", "When Anna and Ben", "Adam Alice", "Ben", {})
-    with pytest.raises(UserError, match=r"'Adam Alice' of the prompt 'When Adam and Alice' is not one token of ours"):
-        encode_prompts([prompt], tokenizer, "ours")
-
-
-def test_an_unknown_answer_is_refused(tokenizer):
-    """A word that the vocabulary lacks is one token, but says nothing."""
-    with pytest.raises(UserError, match="not one token"):
-        encode_prompts([Prompt("When Adam", "When Ben", "Zebulon", "Ben", {})], tokenizer, "ours")
-
-
-def test_prompts_of_unequal_length_are_refused(tokenizer):
-    """Means by position need one length; both prompts and their lengths are named."""
-    prompts = [Prompt("When Adam", "When Ben", "Adam", "Ben", {}), Prompt("Adam", "Ben", "Adam", "Ben", {})]
-    with pytest.raises(UserError, match=r"'When Adam' has 2 tokens of ours, 'Adam' has 1"):
-        encode_prompts(prompts, tokenizer, "ours")
 
 
 def test_pieces_are_joined_and_remembered():

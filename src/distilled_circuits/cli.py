@@ -1,4 +1,4 @@
-"""The command line: `distilled-circuits run STAGE axis=value ...` and `distilled-circuits audit PATH ...`."""
+"""The command line: `distilled-circuits run STAGE axis=value ...`, `why`, and `audit PATH ...`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = commands.add_parser("run", help="run one stage on the files present; DVC calls this")
     run.add_argument("stage", help="a stage of dvc.yaml")
     run.add_argument("item", nargs="*", metavar="axis=value", help="its item: pair=mini task=numerals")
+    commands.add_parser("why", help="say what a run will fetch, write and ask for, before it does")
     audit = commands.add_parser("audit", help="show what artifacts say of themselves and check their inputs' digests")
     audit.add_argument("paths", nargs="+", type=Path, help="artifacts or model directories under results/")
     options = parser.parse_args(arguments)
@@ -33,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from distilled_circuits.audit import audit_artifacts
 
             return audit_artifacts(options.paths, print)
+        if options.command == "why":
+            from distilled_circuits.why import models_of
+
+            for line in models_of(load_params(Path("params.yaml"))):
+                print(line)  # noqa: T201 - what the command is for
+            return 0
         run_stage(options.stage, options.item)
     except UserError as error:
         sys.stderr.write(f"distilled-circuits: {error}\n")

@@ -17,7 +17,6 @@ from distilled_circuits.param_types import (
     Positive,
     Section,
     Share,
-    TaskName,
 )
 
 
@@ -63,7 +62,7 @@ class Influence(Section):
 
     ablation: Ablation
     engine: Literal["hooks", "bridge"]
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["stored", "float32", "bfloat16"]
     batch_size: Annotated[
         Annotated[int, Field(ge=1)] | Literal["auto"], Field(description="a whole number of at least 1, or auto")
     ]
@@ -224,7 +223,7 @@ class NoiseSurvey(NoiseLevels):
 class Noise(Section):
     """Noise-injection experiment."""
 
-    tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
+    tasks: Annotated[list[str], Distinct, Field(description="a list of tasks, or [] for no noise")]
     prompts: AtLeastTwo
     reading: NoiseReading
     levels: NoiseLevels
@@ -250,6 +249,7 @@ class Mismatched(Section):
 class Battery(Section):
     """Pairs with a known answer."""
 
+    pairs: Annotated[list[str], Distinct, Field(description="a list of pairs, or [] for no battery")]
     replicas: Annotated[list[Count], Distinct, Field(min_length=1, description="a list of whole numbers from 1 on")]
     judged: Annotated[list[Index], Distinct, Field(min_length=1, description="a list of 0 and of replicas")]
     mismatched: Mismatched

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distilled_circuits.param_models import Teacher
+from distilled_circuits.param_models import Shape
 from distilled_circuits.param_types import (
     AtLeastEight,
     AtLeastTen,
@@ -29,7 +29,7 @@ Seeds = Annotated[list[Index], Distinct, Field(min_length=1, description="a list
 Names = Annotated[list[str], Distinct, Field(min_length=1, description="a list of names")]
 
 
-class Shape(Teacher):
+class Learner(Shape):
     """A model that is trained on stories until it reaches `level` on its task."""
 
     layers: AtLeastTwo
@@ -63,10 +63,10 @@ class Family(Section):
 
     mixtures: dict[StoryName, Mixture]
     pace: dict[StoryName, Pace]
-    teacher: Shape
+    teacher: Learner
     gap: Gap
     tuning: dict[StoryName, Tuning]
-    students: Annotated[dict[str, Shape], Field(min_length=1, description="students by name")]
+    students: Annotated[dict[str, Learner], Field(min_length=1, description="students by name")]
 
 
 class Questions(Section):
@@ -138,7 +138,7 @@ class Distillation(Section):
 
     teachers: Seeds
     students: Names
-    tasks: Annotated[list[StoryName], Distinct, Field(min_length=1, description="a list of tasks")]
+    tasks: Annotated[list[StoryName], Distinct, Field(description="a list of tasks, or [] for none")]
     runs: Names
     seeds: Annotated[list[int | str], Field(min_length=1, description="a list of seeds, such as 3, and ranges, 0-2")]
     questions: Questions

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 
 def explain(problem: Any, root: type[BaseModel]) -> str:
     """Say one validation problem in our words: key, what was found, what is allowed."""
-    problem = {**problem, "loc": place_of(problem)}
-    key = ".".join(str(part) for part in problem["loc"])
+    key = ".".join(str(part) for part in place_of(problem))
     found = problem["input"]
     if problem["type"] == "extra_forbidden":
         return f"{key}: unknown key, allowed: {', '.join(_fields_at(root, problem['loc'][:-1]))}"
@@ -44,7 +43,10 @@ def _annotation_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[A
     annotation: Any = root
     description: str | None = None
     for part in loc:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if isinstance(part, str) and not part.isidentifier():
+            # The kind of value that pydantic tried: one of several sections by its tag, or of no interest.
+            annotation = _tagged(annotation).get(part, annotation)
+        elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
             field = annotation.model_fields.get(str(part))
             if field is None:
                 return None, None
@@ -56,6 +58,12 @@ def _annotation_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[A
             description = next((m.description for m in metadata if getattr(m, "description", None)), None)
             annotation = get_args(inner)[0] if metadata else inner
     return annotation, description
+
+
+def _tagged(annotation: Any) -> dict[str, Any]:
+    """Return the sections that may stand at one place, by the tag of each."""
+    members = [(get_args(member)[:1], getattr(member, "__metadata__", ())) for member in get_args(annotation)]
+    return {tag.tag: section[0] for section, tags in members for tag in tags if isinstance(tag, Tag)}
 
 
 def _description_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:

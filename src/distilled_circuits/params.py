@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -29,19 +30,24 @@ from distilled_circuits.param_analysis import (
 )
 from distilled_circuits.param_distillation import Condition, Distillation, Family
 from distilled_circuits.param_errors import explain, place_of
-from distilled_circuits.param_models import Pair
+from distilled_circuits.param_models import Pair, Scratch
+from distilled_circuits.param_tasks import TaskSource
 from distilled_circuits.param_types import Distinct, Section, TaskName
 from distilled_circuits.yaml_files import read_yaml
+
+GENERATED = get_args(TaskName)
+"""Tasks that are made here."""
 
 
 class Params(Section):
     """All of params.yaml."""
 
     pairs: Annotated[list[str], Distinct, Field(min_length=1, description="a list of keys of models")]
-    tasks: Annotated[list[TaskName], Distinct, Field(min_length=1, description="a list of tasks")]
+    tasks: Annotated[list[str], Distinct, Field(min_length=1, description="a list of tasks")]
     device: Literal["auto", "cpu", "cuda"]
     threads: Threads
     models: dict[str, Pair]
+    sources: dict[str, TaskSource]
     prompts: Prompts
     activations: Activations
     influence: Influence
@@ -66,7 +72,9 @@ class Params(Section):
     def _names_exist(self) -> Params:
         for key, names, known in (
             ("pairs", self.pairs, list(self.models)),
+            ("tasks", self.tasks, list(self.sources)),
             ("noise.tasks", self.noise.tasks, self.tasks),
+            ("battery.pairs", self.battery.pairs, self.pairs),
             ("distillation.students", self.distillation.students, list(self.family.students)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.mixtures)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.tuning)),
@@ -78,7 +86,7 @@ class Params(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
-        for name in (*self.models, *self.family.students, *self.conditions):
+        for name in (*self.models, *self.sources, *self.family.students, *self.conditions):
             if not name.isidentifier():
                 raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
         return self
@@ -89,21 +97,37 @@ class Params(Section):
             asked = getattr(self, name).prompts
             if asked > self.prompts.number:
                 raise ValueError(f"{name}.prompts is {asked}, allowed: at most prompts.number ({self.prompts.number})")
-        for pair in self.pairs:
-            size = self.models[pair].teacher.width
-            if size % self.battery.mismatched.heads:
-                raise ValueError(
-                    f"battery.mismatched.heads is {self.battery.mismatched.heads}, allowed: a divisor of the width of "
-                    f"{pair}'s teacher ({size})"
-                )
         if min(self.alignment.sizes) > self.prompts.number:
             raise ValueError(
                 f"alignment.sizes is {self.alignment.sizes}, allowed: at least one up to prompts.number "
                 f"({self.prompts.number})"
             )
-        width = min(self.models[pair].teacher.width for pair in self.pairs)
+        teachers = [self.models[pair].teacher for pair in self.pairs]
+        width = min((teacher.width for teacher in teachers if isinstance(teacher, Scratch)), default=math.inf)
         if self.mlps.directions > width:
             raise ValueError(f"mlps.directions is {self.mlps.directions}, allowed: at most the models' width ({width})")
+        return self
+
+    @model_validator(mode="after")
+    def _made_tasks_can_be_made(self) -> Params:
+        for name, source in self.sources.items():
+            if source == "generated" and name not in GENERATED:
+                raise ValueError(f"sources.{name} is generated, allowed: of {', '.join(GENERATED)}")
+        return self
+
+    @model_validator(mode="after")
+    def _battery_fits(self) -> Params:
+        for name in self.battery.pairs:
+            pair, other = self.models[name], self.battery.mismatched
+            if not pair.trained_here or {pair.teacher.architecture, pair.student.architecture} != {"gpt2"}:
+                raise ValueError(
+                    f"battery.pairs names {name!r}, allowed: pairs of GPT-2's architecture that are trained here, or []"
+                )
+            if pair.teacher.width % other.heads:
+                raise ValueError(
+                    f"battery.mismatched.heads is {other.heads}, allowed: a divisor of the width of {name}'s teacher "
+                    f"({pair.teacher.width})"
+                )
         return self
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from distilled_circuits.comparison.alignment import PARTS
 from distilled_circuits.comparison.curves import fits, largest_rise, plateau, spread_over_seeds
-from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.statistics import recentred_interval
 
 Array = NDArray[np.floating]
@@ -78,8 +77,13 @@ def _by_size(sampling: Mapping[str, Array], presets: Mapping[str, Any]) -> dict[
     return {"sizes": sizes, "subsets": int(sampling["score_by_size"].shape[-1]), "presets": curves}
 
 
-def noise_summary(noise: Mapping[str, Array]) -> dict[str, Any]:
-    """Return the curves of the noise experiment by reading and named variant, from the artifact `noise`."""
+def noise_summary(noise: Mapping[str, Array]) -> dict[str, Any] | None:
+    """Return the curves of the noise experiment by reading and named variant, from the artifact `noise`.
+
+    None where no named variant applies to the two models.
+    """
+    if not len(noise["main/presets"]):
+        return None
     main = _curves(noise, "main")[0]
     survey = _curves(noise, "survey") if "survey/level" in noise else []
     near = [
@@ -99,7 +103,9 @@ def _curves(noise: Mapping[str, Array], part: str) -> list[dict[str, Any]]:
             "reading": str(reading),
             "level": level.tolist(),
             "seeds": int(scores.shape[-1]),
-            "presets": {name: _curve(level, values) for name, values in zip(PRESETS, scores, strict=True)},
+            "presets": {
+                str(name): _curve(level, values) for name, values in zip(noise[f"{part}/presets"], scores, strict=True)
+            },
         }
         for reading, scores in zip(noise[f"{part}/readings"], noise[f"{part}/score"], strict=True)
     ]

@@ -20,6 +20,7 @@ def mlp_summary(found: Mapping[str, Any], similar: float, resamples: int, rng: n
     """Return the pairs of MLPs, groups of teacher MLPs ablated together, and what each MLP adds at the last token."""
     return {
         "measure": str(found["measure"][0]),
+        "same_tokens": bool(found["same_tokens"]),
         "similar_pairs": int((found["similarity"] > similar).sum()),
         "all_pairs": int(found["similarity"].size),
         "pairs": _pairs(found),
@@ -30,7 +31,7 @@ def mlp_summary(found: Mapping[str, Any], similar: float, resamples: int, rng: n
 
 
 def _pairs(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return for each teacher MLP its most similar student MLP, by every measure that the widths allow.
+    """Return for each teacher MLP its most similar student MLP, by every measure that widths and tokens allow.
 
     `first_token_gap` is how much lower their mean outputs' cosine is at the first token than at the others.
     """
@@ -42,10 +43,11 @@ def _pairs(found: Mapping[str, Any]) -> list[dict[str, Any]]:
             "similarity": float(found["similarity"][teacher, student]),
             "cka": float(found["cka"][teacher, student]),
         }
+        if "overlap" in found:
+            row["overlap"] = float(found["overlap"][teacher, student])
         if "token_cosine" in found:
             cosine = found["token_cosine"][teacher, student]
             row |= {
-                "overlap": float(found["overlap"][teacher, student]),
                 "first_token_cosine": float(cosine[0]),
                 "other_tokens_cosine": float(cosine[1:].mean()),
                 "first_token_gap": {

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
+AT_ONCE = 1_000_000_000
+"""Bytes of single prompts' products in memory at a time."""
 
 
 def weighted_moments(x: Array, y: Array, weights: Array) -> Array:
@@ -19,5 +21,11 @@ def weighted_moments(x: Array, y: Array, weights: Array) -> Array:
         flat = y.reshape(prompts * tokens, -1)
         products = [(x * row[:, None, None]).reshape(prompts * tokens, -1).T @ flat for row in weights]
         return np.array(products) / tokens
-    each = x.transpose(0, 2, 1) @ y / tokens
-    return (weights @ each.reshape(prompts, -1)).reshape(len(weights), *each.shape[1:])
+    width = (x.shape[2], y.shape[2])
+    step = max(1, AT_ONCE // (x.itemsize * width[0] * width[1]))
+    total: Array | float = 0.0
+    for start in range(0, prompts, step):
+        rows = slice(start, start + step)
+        each = x[rows].transpose(0, 2, 1) @ y[rows] / tokens
+        total = total + weights[:, rows] @ each.reshape(len(each), -1)
+    return np.asarray(total).reshape(len(weights), *width)

@@ -22,7 +22,8 @@ class ModelRecord:
     `unablated` (prompt,), `ablated` (component, prompt) logit differences, components ordered by layer, heads then MLP;
     `z` (prompt, layer, pos, head, d_head); `output_weights` W_O (layer, head, d_head, d_model); `mlp_out` (prompt,
     layer, pos, d_model); `pattern` (prompt, layer, head, query pos, key pos); `stream` (prompt, layer, d_model), the
-    residual stream behind each block averaged over tokens, None where it was not cached.
+    residual stream behind each block averaged over tokens, None where it was not cached; `read_at` counts the position
+    of the answer from the end.
     """
 
     unablated: Array
@@ -32,6 +33,7 @@ class ModelRecord:
     mlp_out: Array
     pattern: Array
     stream: Array | None = None
+    read_at: int = -1
 
     @property
     def layers(self) -> int:
@@ -105,14 +107,12 @@ class Summary:
     @cached_property
     def directions(self) -> Array:
         """Leading eigenvectors of the covariance of MLP outputs over prompts and tokens (row, mlp, k, d_model)."""
-        means, moments, _ = self._moments
-        return self._leading(moments, means, np.zeros_like(means))
+        return self._mlp_directions[0]
 
     @cached_property
     def uncentred_directions(self) -> Array:
         """Leading eigenvectors of the second moment, as the released code has it (row, mlp, k, d_model)."""
-        means, moments, common = self._moments
-        return self._leading(moments, means, means + common)
+        return self._mlp_directions[1]
 
     @cached_property
     def stream_directions(self) -> Array:
@@ -132,16 +132,18 @@ class Summary:
         return (self.weights @ self.record.z.reshape(len(self.record.z), -1)).reshape(-1, *self.record.z.shape[1:])
 
     @cached_property
-    def _moments(self) -> tuple[Array, Array, Array]:
-        """Means (row, mlp, d), second moments (row, mlp, d, d) about a common mean, and that mean (mlp, d)."""
+    def _mlp_directions(self) -> tuple[Array, Array]:
+        """Both kinds of directions, layer by layer: the second moments of one are all that is in memory."""
         # Centred once over everything, so that no large common mean cancels in the second moments.
         common = self.record.mlp_out.mean((0, 2))
-        outputs = self.record.mlp_out - common[:, None]
-        means = np.einsum("rp,pld->rld", self.weights, outputs.mean(2))
-        moments = np.empty((self.rows, self.record.layers, self.record.width, self.record.width), dtype=np.float32)
+        centred, uncentred = [], []
         for layer in range(self.record.layers):
-            moments[:, layer] = weighted_moments(outputs[:, layer], outputs[:, layer], self.weights)
-        return means, moments, common
+            outputs = self.record.mlp_out[:, layer] - common[layer]
+            means = (self.weights @ outputs.mean(1))[:, None]
+            moments = weighted_moments(outputs, outputs, self.weights)[:, None]
+            centred.append(self._leading(moments, means, np.zeros_like(means)))
+            uncentred.append(self._leading(moments, means, means + common[layer]))
+        return np.concatenate(centred, 1), np.concatenate(uncentred, 1)
 
     def _leading(self, moments: Array, means: Array, origin: Array) -> Array:
         """Return leading eigenvectors of moments less their means' share, plus that of `origin`, all (row, mlp, ...).

@@ -61,16 +61,23 @@ def _stream(teacher: Summary, student: Summary) -> Array:
     return direction_similarity(teacher.stream_directions, student.stream_directions)
 
 
-def _cka_of_heads(centring: str) -> Measure:
+def _cka_of_heads(centring: str, *, answer_only: bool = False) -> Measure:
     return lambda teacher, student: weighted_cka(
-        *(_head_coordinates(side.record) for side in (teacher, student)), teacher.weights, centring
-    )
+        *(_places(side.record, _head_coordinates(side.record), answer_only) for side in (teacher, student)),
+        teacher.weights, centring,
+    )  # fmt: skip
 
 
-def _cka_of_mlps(centring: str) -> Measure:
+def _cka_of_mlps(centring: str, *, answer_only: bool = False) -> Measure:
     return lambda teacher, student: weighted_cka(
-        *(side.record.mlp_out[:, :, :, None] for side in (teacher, student)), teacher.weights, centring
-    )
+        *(_places(side.record, side.record.mlp_out[:, :, :, None], answer_only) for side in (teacher, student)),
+        teacher.weights, centring,
+    )  # fmt: skip
+
+
+def _places(record: ModelRecord, values: Array, answer_only: bool) -> Array:
+    """Return values (prompt, layer, pos, ...) at all positions, or at the one that the answer is read at."""
+    return values[:, :, [record.read_at]] if answer_only else values
 
 
 BASIS = {"same_width": True}
@@ -81,7 +88,10 @@ HEADS = {
     "pattern_flat": Kind("cosine of mean attention maps (released, BERT and Llama)", _pattern_flat, **TOKENS),
     "cka": Kind("linear CKA of outputs z W_O over prompts and tokens", _cka_of_heads("all"), **TOKENS),
     "cka_by_position": Kind("the same, centred at each position", _cka_of_heads("by_position"), **TOKENS),
-    "cka_last": Kind("linear CKA of outputs z W_O at the last token, over prompts", _cka_of_heads("last")),
+    "cka_last": Kind(
+        "linear CKA of outputs z W_O where the answer is read, over prompts",
+        _cka_of_heads("by_position", answer_only=True),
+    ),
 }
 """Measures of two heads, by name."""
 MLPS = {
@@ -91,7 +101,9 @@ MLPS = {
     "stream": Kind("directions of the stream behind the block, token averages (released, Llama)", _stream, **BASIS),
     "cka": Kind("linear CKA of outputs over prompts and tokens", _cka_of_mlps("all"), **TOKENS),
     "cka_by_position": Kind("the same, centred at each position", _cka_of_mlps("by_position"), **TOKENS),
-    "cka_last": Kind("linear CKA of outputs at the last token, over prompts", _cka_of_mlps("last")),
+    "cka_last": Kind(
+        "linear CKA of outputs where the answer is read, over prompts", _cka_of_mlps("by_position", answer_only=True)
+    ),
 }
 """Measures of two MLPs, by name."""
 

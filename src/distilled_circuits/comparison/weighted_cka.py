@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from distilled_circuits.comparison.moments import weighted_moments
 
 Array = NDArray[np.floating]
-CENTRINGS = ("all", "by_position", "last")
+CENTRINGS = ("all", "by_position")
 """Over prompts and tokens with one mean; with a mean at each position, so that only what varies between prompts
-counts; at the last token alone."""
+counts."""
 
 
 def weighted_cka(teacher: Array, student: Array, weights: Array, centring: str) -> Array:
@@ -20,8 +20,7 @@ def weighted_cka(teacher: Array, student: Array, weights: Array, centring: str) 
     `weights` (row, prompt) sum to one in each row. By chance alone it is above zero when rows are few (see
     `distillation.cka.biased_cka`, the same on equal weights).
     """
-    sides = [side[:, :, -1:] if centring == "last" else side for side in (teacher, student)]
-    own, other = ([_Layer(side[:, n], weights) for n in range(side.shape[1])] for side in sides)
+    own, other = ([_Layer(side[:, n], weights) for n in range(side.shape[1])] for side in (teacher, student))
     norms = [
         np.concatenate([np.sqrt(_squares(a, a, weights, centring, same=True)) for a in side], 1)
         for side in (own, other)

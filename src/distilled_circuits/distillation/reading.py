@@ -40,7 +40,7 @@ def read_heads(
         own = [n for n, head in enumerate(heads) if head.layer == layer]
         at_last = bool((positions[own] == ids.shape[1] - 1).all())
         top = layer == blocks.dimensions.layers - 1
-        z = blocks.heads(layer, resid, last=top and at_last)
+        z = blocks.heads(layer, resid, read_only=top and at_last)
         read = _read_layer(lens, blocks, resid, z, [heads[n] for n in own], None if at_last else positions[own], sites)
         for site, values in read.items():
             for n, value in zip(own, values, strict=True):

@@ -19,14 +19,18 @@ SHORT = {"numerals": "number", "subjects": "subject", "io": "IO", "s1": "S1", "s
 
 
 def attention_maps(
-    patterns: Mapping[str, np.ndarray], titles: Mapping[str, str], cells: np.ndarray, tokens: Sequence[str]
+    patterns: Mapping[str, np.ndarray],
+    titles: Mapping[str, str],
+    cells: Mapping[str, np.ndarray],
+    tokens: Mapping[str, Sequence[str]],
 ) -> Figure:
     """Draw mean attention (query, key) of a head of each model side by side (DC Figs. 4-6, 12-14, 17-19).
 
-    `cells` is the share of prompts in which a cell defines the role: outlined, dashed where it is not so in all. Keys
-    that no query reads are left white, above the diagonal of causal models.
+    Everything is by model: two models may have tokens of their own. `cells` is the share of prompts in which a cell
+    defines the role: outlined, dashed where it is not so in all. Keys that no query reads are left white, above the
+    diagonal of causal models.
     """
-    length = len(tokens)
+    length = max(map(len, tokens.values()))
     size = 1.2 + 0.155 * length
     figure = new_figure(2 * size + 0.7, size + 0.3)
     axes = figure.subplots(1, len(patterns))
@@ -34,14 +38,15 @@ def attention_maps(
         causal = not np.triu(pattern, k=1).any()
         shown = np.ma.masked_where(np.triu(np.ones_like(pattern), k=1) > 0, pattern) if causal else pattern
         image = axis.imshow(shown, cmap="Blues", vmin=0, vmax=1)
-        for query, key in zip(*np.nonzero(cells), strict=True):
-            style = "solid" if cells[query, key] == 1 else (0, (2, 1.5))
+        for query, key in zip(*np.nonzero(cells[model]), strict=True):
+            style = "solid" if cells[model][query, key] == 1 else (0, (2, 1.5))
             axis.add_patch(
                 Rectangle((key - 0.5, query - 0.5), 1, 1, fill=False, edgecolor=OUTLINE, linewidth=0.9, linestyle=style)
             )
         axis.set_title(titles[model])
-        axis.set_xticks(range(length), labels=tokens, rotation=90, fontsize=6.5)
-        axis.set_yticks(range(length), labels=tokens, fontsize=6.5)
+        own = tokens[model]
+        axis.set_xticks(range(len(own)), labels=own, rotation=90, fontsize=6.5)
+        axis.set_yticks(range(len(own)), labels=own, fontsize=6.5)
         axis.set_xlabel("key")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("query")

@@ -58,16 +58,16 @@ def _scatter(axis: Axes, points: np.ndarray, colour: str) -> None:
     axis.scatter(*points[:, 0].T, s=18, color="black", marker="x", linewidths=0.9, label="first token")
 
 
-def attribution_maps(parts: Mapping[str, np.ndarray], tokens: Sequence[str]) -> Figure:
+def attribution_maps(parts: Mapping[str, np.ndarray], tokens: Mapping[str, Sequence[str]]) -> Figure:
     """Draw what each MLP (layer, pos) adds to the logit difference read at each position (DC Figs. 10, 11)."""
     layers = max(len(values) for values in parts.values())
-    figure = new_figure(1.6 + 2 * 0.2 * len(tokens), 1.5 + 0.27 * layers)
+    figure = new_figure(1.6 + 2 * 0.2 * max(map(len, tokens.values())), 1.5 + 0.27 * layers)
     axes = figure.subplots(1, len(parts), squeeze=False)[0]
     limit = max(np.abs(values).max() for values in parts.values())
     for axis, (model, values) in zip(axes, parts.items(), strict=True):
         image = signed_map(axis, values, limit)
         axis.set_title(model)
-        axis.set_xticks(range(len(tokens)), labels=tokens, rotation=90, fontsize=6.5)
+        axis.set_xticks(range(len(tokens[model])), labels=tokens[model], rotation=90, fontsize=6.5)
         axis.set_yticks(range(len(values)), labels=[f"MLP{n}" for n in range(len(values))])
     figure.colorbar(image, ax=axes, label="logits")
     return figure

@@ -16,14 +16,18 @@ TITLE_WIDTH = 38
 """Characters of a line in the title of a small panel."""
 
 
-def block_patches(recovered: Mapping[str, Mapping[str, np.ndarray]], tokens: Sequence[str], label: str) -> Figure:
+def block_patches(
+    recovered: Mapping[str, Mapping[str, np.ndarray]], tokens: Mapping[str, Sequence[str]], label: str
+) -> Figure:
     """Draw recoveries (layer, pos) of whole blocks, models in columns, parts in rows.
 
-    `recovered` is by part and then by model; the scale is shared, white is zero.
+    `recovered` is by part and then by model, `tokens` by model; the scale is shared, white is zero.
     """
     models = list(next(iter(recovered.values())))
     layers = [found.shape[0] for found in next(iter(recovered.values())).values()]
-    figure = new_figure(1.6 + 2 * 0.2 * len(tokens), 1.4 + len(recovered) * (0.3 + 0.24 * max(layers)))
+    figure = new_figure(
+        1.6 + 2 * 0.2 * max(map(len, tokens.values())), 1.4 + len(recovered) * (0.3 + 0.24 * max(layers))
+    )
     axes = figure.subplots(len(recovered), len(models), squeeze=False)
     limit = max(np.abs(values).max() for found in recovered.values() for values in found.values())
     for row, (part, found) in zip(axes, recovered.items(), strict=True):
@@ -32,7 +36,8 @@ def block_patches(recovered: Mapping[str, Mapping[str, np.ndarray]], tokens: Seq
             axis.set_title(f"{model}, {part}")
             axis.set_yticks(range(len(found[model])), labels=[f"L{n}" for n in range(len(found[model]))])
             last = part == list(recovered)[-1]
-            axis.set_xticks(range(len(tokens)), labels=tokens if last else [], rotation=90, fontsize=6.5)
+            own = tokens[model]
+            axis.set_xticks(range(len(own)), labels=own if last else [], rotation=90, fontsize=6.5)
     figure.colorbar(image, ax=axes, label=label, shrink=0.8)
     return figure
 

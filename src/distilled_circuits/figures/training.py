@@ -15,7 +15,7 @@ from distilled_circuits.figures.style import CYCLE, new_figure
 def accuracy_curves(logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Draw accuracy by task against training steps for each model."""
     figure = new_figure(8, 2.8)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, len(logs), sharey=True, squeeze=False)[0]
     for axis, (model, log) in zip(axes, logs.items(), strict=True):
         for colour, task in zip(cycle(CYCLE), log[0]["accuracy"], strict=False):
             steps = [entry["step"] for entry in log]

@@ -28,8 +28,7 @@ CANONICAL_NAMES = {
 class BridgeLens(Lens):
     """A lens through TransformerBridge.
 
-    The bridge changes the Hugging Face model in place, for good: give it a model of its own. Raises ValueError for
-    an architecture that TransformerBridge has no adapter for.
+    The bridge changes the Hugging Face model in place, for good: give it a model of its own.
     """
 
     def __init__(self, model: PreTrainedModel, read_at: int = -1) -> None:
@@ -37,6 +36,9 @@ class BridgeLens(Lens):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its dependencies deprecate what it imports
             from transformer_lens.model_bridge.sources import build_bridge_from_module
+
+            from distilled_circuits.lens.distilbert_bridge import register_adapter
+        register_adapter()
         self.bridge = build_bridge_from_module(model, self.architecture.hf_class, hf_config=model.config)
         # Wrapping has renamed the blocks' submodules; the bridge forwards the Hugging Face names.
         self.blocks = list(self.bridge.blocks)

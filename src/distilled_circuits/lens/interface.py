@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from distilled_circuits.lens.architectures import Architecture, architecture_of
 from distilled_circuits.lens.components import Component, all_components
@@ -38,6 +38,19 @@ class Dimensions:
     d_model: int
     vocabulary: int
 
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> Dimensions:
+        """Return the sizes that a model's configuration names."""
+        heads = config.num_attention_heads
+        return cls(
+            layers=config.num_hidden_layers,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            d_model=config.hidden_size,
+            vocabulary=config.vocab_size,
+        )
+
 
 class Lens(ABC):
     """Reads and edits forward passes of one model; leaves the model as it was after each call.
@@ -49,21 +62,13 @@ class Lens(ABC):
 
     def __init__(self, model: PreTrainedModel, read_at: int = -1) -> None:
         config = model.config
-        heads = config.num_attention_heads
         self.model = model.eval()
         self.architecture: Architecture = architecture_of(config.model_type)
         if read_at >= 0 or (self.architecture.causal and read_at != -1):
             raise ValueError(f"{config.model_type} cannot be read at {read_at}")
         self.read_at = read_at
         self.blocks: list[nn.Module] = list(operator.attrgetter(self.architecture.layers)(model))
-        self.dimensions = Dimensions(
-            layers=len(self.blocks),
-            heads=heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            d_head=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            d_model=config.hidden_size,
-            vocabulary=config.vocab_size,
-        )
+        self.dimensions = Dimensions.of(config)
 
     @property
     def device(self) -> torch.device:

@@ -9,8 +9,8 @@ from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.interface import Lens
 
-TOLERANCE = 1e-4
-"""Largest difference of activations that counts as rounding in float32."""
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4, torch.bfloat16: 0.1}
+"""Largest difference that counts as rounding; in bfloat16, of three digits, as a share of what is compared."""
 
 
 @torch.no_grad()
@@ -21,36 +21,39 @@ def self_check(lens: Lens) -> dict[str, float]:
     read-out equals the logits; an edit changes the logits; a restarted pass equals the full one, and so does one that
     is put together from the parts of the blocks.
     """
-    sizes = lens.dimensions
+    sizes, relative = lens.dimensions, lens.model.dtype == torch.bfloat16
+    layers = range(sizes.layers)
     tokens = torch.arange(2 * 5, device=lens.device).reshape(2, 5) * 7 % sizes.vocabulary
     names = ("resid_pre", "resid_post", "attn_out", "mlp_out", "pattern", "z")
-    logits, cache = lens.cache(tokens, [(name, layer) for layer in range(sizes.layers) for name in names])
-    stream = [cache["resid_pre", layer] for layer in range(sizes.layers)]
+    logits, cache = lens.cache(tokens, [(name, layer) for layer in layers for name in names])
+    stream = [cache["resid_pre", layer] for layer in layers]
     stream.append(cache["resid_post", sizes.layers - 1])
+
+    def apart(found: torch.Tensor, expected: torch.Tensor, *, scaled: bool = relative) -> float:
+        return _largest(found - expected) / (max(1.0, _largest(expected)) if scaled else 1.0)
+
     errors = {
-        "read-out": _largest(lens.unembed(stream[-1])[:, lens.read_at] - logits),
-        "chain": max(_largest(cache["resid_post", n] - stream[n + 1]) for n in range(sizes.layers)),
-        "attention rows": max(_largest(cache["pattern", n].sum(-1) - 1) for n in range(sizes.layers)),
+        "read-out": apart(lens.unembed(stream[-1])[:, lens.read_at], logits),
+        "chain": max(apart(cache["resid_post", n], stream[n + 1]) for n in layers),
+        "attention rows": max(_largest(cache["pattern", n].float().sum(-1) - 1) for n in layers),
+        "output weights": max(
+            _bias_spread(lens, n, cache["z", n], cache["attn_out", n])
+            / (max(1.0, _largest(cache["attn_out", n])) if relative else 1.0)
+            for n in layers
+        ),
     }
-    errors["output weights"] = max(
-        _bias_spread(lens, n, cache["z", n], cache["attn_out", n]) for n in range(sizes.layers)
-    )
     if not lens.architecture.post_ln:
         errors["sum of outputs"] = max(
-            _largest(stream[n] + cache["attn_out", n] + cache["mlp_out", n] - stream[n + 1])
-            for n in range(sizes.layers)
+            apart(stream[n] + cache["attn_out", n] + cache["mlp_out", n], stream[n + 1]) for n in layers
         )
     without_heads = [(("z", sizes.layers - 1), torch.zeros_like)]
     edited = lens.run(tokens, without_heads)
     errors["edit without effect"] = float(torch.equal(edited, logits))
     if isinstance(lens, HookLens):
-        errors["restart"] = max(
-            _largest(lens.run_from(n, stream[n], without_heads) - edited) for n in range(sizes.layers)
-        )
+        errors["restart"] = max(apart(lens.run_from(n, stream[n], without_heads), edited) for n in layers)
         # Another order of sums: its rounding grows with the size of what is added up.
-        size = max(1.0, _largest(logits))
-        errors["blocks"] = _largest(_from_blocks(Blocks(lens), lens.embed(tokens)) - logits) / size
-    wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE}
+        errors["blocks"] = apart(_from_blocks(Blocks(lens), lens.embed(tokens)), logits, scaled=True)
+    wrong = {name: error for name, error in errors.items() if not error <= TOLERANCE[lens.model.dtype]}
     if wrong:
         found = ", ".join(f"{name}: {error:.2g}" for name, error in wrong.items())
         raise UserError(

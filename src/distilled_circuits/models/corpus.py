@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from distilled_circuits.tasks.encoding import Reader, encode_prompts
 from distilled_circuits.tasks.lexicon import Lexicon
-from distilled_circuits.tasks.prompt import Prompt, scatter
+from distilled_circuits.tasks.prompt import Example, Prompt, scatter
 from distilled_circuits.tasks.registry import TASKS
 
 EVALUATION_PROMPTS = 256
@@ -37,11 +38,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Questions:
-    """Prompts of one task with the token that answers them: ids (prompt, pos) of one length, answers (prompt,)."""
+    """Prompts of one task with the token that answers them: ids (prompt, pos) of one length, answers (prompt,).
+
+    The answer is read at the position that `read_at` counts from the end.
+    """
 
     task: str
     ids: torch.Tensor
     answers: torch.Tensor
+    read_at: int
 
 
 def training_batches(
@@ -70,10 +75,7 @@ def _packed_row(
     """Return `ROW_LENGTH` tokens, each with whether it is an answer; the last text is cut."""
     row: list[tuple[int, bool]] = []
     while len(row) < ROW_LENGTH:
-        (task,) = rng.choices(list(mixture), list(mixture.values()))
-        example = TASKS[task].example(lexicon, rng)
-        if rng.random() < SCATTERED_SHARE:
-            example = scatter(example, lexicon.fillers, FILLER_RATE, rng)
+        example = draw_text(lexicon, mixture, rng)
         encoded = tokenizer(example.text, return_offsets_mapping=True)
         starts = {start for start, _ in example.answers}
         answers = [start in starts for start, _ in encoded["offset_mapping"]]
@@ -81,20 +83,25 @@ def _packed_row(
     return row[:ROW_LENGTH]
 
 
-def evaluation_questions(lexicon: Lexicon, tokenizer: PreTrainedTokenizerFast, device: torch.device) -> list[Questions]:
+def draw_text(lexicon: Lexicon, mixture: Mapping[str, float], rng: random.Random) -> Example:
+    """Return a training text of a task drawn by the mixture's weights, most of them with filler words."""
+    (task,) = rng.choices(list(mixture), list(mixture.values()))
+    example = TASKS[task].example(lexicon, rng)
+    return scatter(example, lexicon.fillers, FILLER_RATE, rng) if rng.random() < SCATTERED_SHARE else example
+
+
+def evaluation_questions(lexicon: Lexicon, reader: Reader, device: torch.device) -> list[Questions]:
     """Return held-out prompts of every task (for `facts`: the memorised ones)."""
     return [
         encode_questions(
-            name, task.prompts(lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED)), tokenizer, device
+            name, task.prompts(lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED)), reader, device
         )
         for name, task in TASKS.items()
     ]
 
 
-def encode_questions(
-    task: str, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerFast, device: torch.device
-) -> Questions:
+def encode_questions(task: str, prompts: Sequence[Prompt], reader: Reader, device: torch.device) -> Questions:
     """Turn prompts of one length into tensors."""
-    ids = tokenizer([prompt.clean for prompt in prompts], return_tensors="pt")["input_ids"]
-    answers = tokenizer.convert_tokens_to_ids([prompt.answer for prompt in prompts])
-    return Questions(task, ids.to(device), torch.tensor(answers, device=device))
+    records = encode_prompts(prompts, reader)
+    ids, answers = (torch.tensor([record[key] for record in records], device=device) for key in ("ids", "answer_id"))
+    return Questions(task, ids, answers, records[0]["read_at"])

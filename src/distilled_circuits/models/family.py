@@ -16,6 +16,7 @@ from distilled_circuits.models.curriculum import Course, StoryBatch, story_batch
 from distilled_circuits.models.shapes import new_gpt2
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.models.training import Evaluation, Schedule, train
+from distilled_circuits.tasks.encoding import Reader
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.stories import STORIES, story_vocabulary
 
@@ -41,7 +42,7 @@ class Stories:
     def questions(self, task: str) -> Questions:
         """Return held-out prompts of a task, the same for all models of all seeds."""
         prompts = STORIES[task].prompts(self.lexicon, EVALUATION_PROMPTS, random.Random(EVALUATION_SEED))
-        return encode_questions(task, prompts, self.tokenizer, self.device)
+        return encode_questions(task, prompts, Reader(self.tokenizer, "the family's tokenizer"), self.device)
 
 
 def new_family_model(shape: Any, seed: int, stories: Stories) -> PreTrainedModel:

@@ -30,22 +30,31 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def load_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+def load_config(folder: Path) -> PretrainedConfig:
+    """Return a model directory's configuration; raise UserError when it has none that can be read."""
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: no loadable checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """Load a model directory in evaluation mode with eager attention (patterns need it) and frozen weights.
 
+    `dtype` is the type to compute in, that of the stored weights by default.
     Raises UserError when the directory is no checkpoint or does not fill the model: TransformerLens silences Hugging
     Face's own warning about that.
     """
     import transformers
 
     logging.disable_progress_bar()
+    config = one_kernel_gelu(load_config(folder))
     try:
-        config = one_kernel_gelu(AutoConfig.from_pretrained(folder, local_files_only=True))
         hf_class = getattr(transformers, architecture_of(config.model_type).hf_class)
         model, report = hf_class.from_pretrained(
             folder,
             config=config,
-            dtype=dtype,
+            dtype=dtype or "auto",
             attn_implementation="eager",
             output_loading_info=True,
             local_files_only=True,
@@ -80,7 +89,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, str]:
     """Write a model directory and return the SHA-256 of each of its files."""
     logging.disable_progress_bar()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="1TB")  # one file, whatever its size
     tokenizer.save_pretrained(folder)
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,17 @@ def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Evaluation],
+    *,
+    source: Mapping[str, str] | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model directory with its model.json, whole or not at all."""
+    """Write a model directory with its model.json, whole or not at all.
+
+    `source` says where a model was brought in from, `reading` how it reads prompts where that is not the usual way.
+    """
     with replacing(path) as folder:
         record = model_record(provenance, origin, save_model(model, tokenizer, folder), log)
+        record |= {"source": dict(source or {}), "reading": dict(reading or {})}
         (folder / "model.json").write_text(to_json(record), encoding="utf-8")
 
 

@@ -129,7 +129,8 @@ def accuracies(model: PreTrainedModel, questions: Sequence[Questions]) -> dict[s
     """Return for each task the share of prompts whose answer is the most likely token of the whole vocabulary."""
     result = {}
     for asked in questions:
-        logits = model(asked.ids, use_cache=False, logits_to_keep=1).logits[:, -1]
+        options = {"use_cache": False, "logits_to_keep": 1} if asked.read_at == -1 else {}
+        logits = model(asked.ids, **options).logits[:, asked.read_at]
         result[asked.task] = (logits.argmax(-1) == asked.answers).double().mean().item()
     return result
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from distilled_circuits.comparison.variants import TABLE_5
 from distilled_circuits.lens.components import Component
+from distilled_circuits.report.comparability import verdict
 
 FIRST_PAPER = "2505.10822v2"
 STAND_INS = {"simpleqa": "facts"}
@@ -59,14 +60,9 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
         if has_finder and absent:
             return f"not measured: {absent}"
         return "not measured in this run" if has_finder else "not measured by this version"
-    setting = entry["setting"]
-    task = STAND_INS.get(setting.get("task"), setting.get("task"))
-    other_task = f"; another task ({task})" if task != setting.get("task") else ""
-    if (entry["where"], entry["quantity"]) == ("Table 3", "alignment"):
-        other_task += "; by the released variant, as most likely there"
-    if pair["trained_here"]:
-        return f"not comparable: {pair['pair']} is not {setting.get('pair') or setting.get('model')}{other_task}"
-    return f"see the intervals{other_task}"
+    by = "; by the released variant, as most likely there"
+    said = verdict(entry, measured, pair, _task(entry["setting"], pair))
+    return said + (by if (entry["where"], entry["quantity"]) == ("Table 3", "alignment") else "")
 
 
 def _absent_role(entry: dict[str, Any], pair: dict[str, Any]) -> str | None:
@@ -85,8 +81,10 @@ def _measure(entry: dict[str, Any], pair: dict[str, Any]) -> Measured:
 
 
 def _task(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the task that has the paper's own prompts, else the one that stands for them."""
     name = setting.get("task")
-    return pair["tasks"].get(STAND_INS.get(name, name))
+    own = [task for task in pair["tasks"].values() if name and task["published_as"] == name]
+    return own[0] if own else pair["tasks"].get(STAND_INS.get(name, name))
 
 
 def _side(setting: dict[str, Any]) -> str:
@@ -113,7 +111,7 @@ def _robustness_gap(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
 
 def _brittleness(_setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     # The paper does it on numerals; the pair is in the setting, the task is not.
-    task = pair["tasks"].get("numerals")
+    task = _task({"task": "numerals"}, pair)
     return task and task["robustness"]["brittleness"]
 
 

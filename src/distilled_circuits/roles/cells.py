@@ -25,6 +25,10 @@ class Placed:
         prompts, length = self.ids.shape
         return prompts, length, length
 
+    def first(self, number: int) -> Placed:
+        """Return the first `number` prompts."""
+        return Placed(self.ids[:number], {name: where[:number] for name, where in self.positions.items()})
+
 
 @dataclass(frozen=True)
 class Role:

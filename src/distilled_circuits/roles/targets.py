@@ -77,7 +77,11 @@ def targets_of(
         return _sequence_targets(corrupted, answers, positions)
     last = positions["last"]
     # Several wordings ask about one fact: a probe that has seen one of them would know the person.
-    units = np.take_along_axis(clean, positions["subject"], axis=1)[:, 0] if "relation" in positions else None
+    units = (
+        np.take_along_axis(clean, positions["subject"], axis=1)[:, 0]
+        if {"relation", "subject"} <= positions.keys()
+        else None
+    )
     targets = {"answer": Target("the answer, at the last token", ("clean",), last, answers[:, None], units=units)}
     if "s2" in positions:
         third = np.concatenate([positions["s2"], positions["s2"]], axis=1)

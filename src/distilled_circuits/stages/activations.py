@@ -13,7 +13,7 @@ from distilled_circuits.circuits.ablation import mean_activations
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.interface import Dimensions, Lens
 from distilled_circuits.lens.self_check import self_check
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device, load_config, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import prompt_tensors, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
@@ -23,27 +23,29 @@ def run(job: Job) -> None:
     """Write activations on the clean prompts, and means over the corrupted ones, of teacher and student."""
     settings = job.param("activations")
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device)
-    ids = prompts.ids
-    lenses = {name: BridgeLens(load_model(job.input(name), device)) for name in MODELS}
-    for lens in lenses.values():
-        self_check(lens)
+    prompts = {name: prompt_tensors(job.input("prompts"), name, device) for name in MODELS}
     size = sum(
         4 * _count(shape)
-        for lens in lenses.values()
-        for shape, _ in layout(lens.dimensions, *ids.shape, settings.sites).values()
+        for name in MODELS
+        for shape, _ in layout(
+            Dimensions.of(load_config(job.input(name))), *prompts[name].ids.shape, settings.sites
+        ).values()
     )
     path = job.output("activations")
     check_space(path.parent, size, f"{job.name}: activations", lambda line: sys.stderr.write(line + "\n"))
     provenance = job.provenance("activations/1", device=device)
-    with write_hdf5(path, provenance) as file, track(2 * len(ids), f"{job.name} prompts") as progress:
-        for name, lens in lenses.items():
-            means = mean_activations(lens, prompts.corrupted, settings.batch_size)
+    total = sum(len(each) for each in prompts.values())
+    with write_hdf5(path, provenance) as file, track(total, f"{job.name} prompts") as progress:
+        for name in MODELS:  # one model in memory at a time
+            lens = BridgeLens(load_model(job.input(name), device), prompts[name].read_at)
+            self_check(lens)
+            means = mean_activations(lens, prompts[name].corrupted, settings.batch_size)
             file.put(f"{name}/corrupted_mean/z", to_numpy(means.z[:, 0]), ("layer", "pos", "head", "d_head"))
             file.put(f"{name}/corrupted_mean/mlp_out", to_numpy(means.mlp_out[:, 0]), ("layer", "pos", "d_model"))
             weights = torch.stack([lens.output_weights(layer) for layer in range(lens.dimensions.layers)])
             file.put(f"{name}/output_weights", to_numpy(weights), ("layer", "head", "d_head", "d_model"))
-            _stream(file, name, lens, ids, settings, progress.advance)
+            file.put(f"{name}/read_at", lens.read_at, ())
+            _stream(file, name, lens, prompts[name].ids, settings, progress.advance)
 
 
 def layout(

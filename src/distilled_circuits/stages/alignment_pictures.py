@@ -51,8 +51,20 @@ def alignment_pictures(task: TaskResults, numbers: Mapping[str, Any], plateau: f
 def pair_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
     """Return what all tasks of a pair show together: number of prompts, the battery, performance gaps."""
     tasks = numbers["tasks"]
+    subsets = next(iter(tasks.values()))["alignment"]["by_size"]["subsets"]
+    sizes = {task["title"]: task["alignment"]["by_size"] for task in tasks.values()}
+    shown = _battery_pictures(tasks, numbers["battery"]["prompts"]) if numbers["battery"] else {}
+    if all(set(PRESETS) <= set(found["presets"]) for found in sizes.values()):
+        shown["sizes"] = Picture.of(
+            size_curves(sizes, list(PRESETS)),
+            f"Scores on fewer prompts: mean and range of {subsets} random choices of so many of them.",
+            "alignment by number of prompts",
+        )
+    return shown
+
+
+def _battery_pictures(tasks: Mapping[str, Any], prompts: int) -> dict[str, Picture]:
     candidates = {name: task["battery"] for name, task in tasks.items()}
-    prompts = numbers["battery"]["prompts"]
 
     def values(preset: str, candidate: str) -> list[float]:
         columns = (found["variants"][preset][candidate] for found in candidates.values())
@@ -68,9 +80,7 @@ def pair_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
 
     names = next(iter(candidates.values()))["candidates"]
     students = [name for name in names if name not in SAME_FUNCTION]
-    subsets = next(iter(tasks.values()))["alignment"]["by_size"]["subsets"]
-    sizes = {task["title"]: task["alignment"]["by_size"] for task in tasks.values()}
-    shown = {
+    return {
         "battery": Picture.of(
             battery_dots({preset: {name: values(preset, name) for name in names} for preset in PRESETS}),
             f"Every candidate by the three named scores: a dot for each task and judged teacher, N = {prompts} "
@@ -85,10 +95,3 @@ def pair_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
             "alignment against performance gap",
         ),
     }
-    if all(set(PRESETS) <= set(found["presets"]) for found in sizes.values()):
-        shown["sizes"] = Picture.of(
-            size_curves(sizes, list(PRESETS)),
-            f"Scores on fewer prompts: mean and range of {subsets} random choices of so many of them.",
-            "alignment by number of prompts",
-        )
-    return shown

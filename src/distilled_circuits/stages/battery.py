@@ -35,7 +35,7 @@ def run(job: Job) -> None:
         job.param(f"battery.{name}") for name in ("judged", "prompts", "resamples", "draws", "seed")
     )
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device, number)
+    prompts = prompt_tensors(job.input("prompts"), "teacher", device, number)
     variants = known_variants(job.param("alignment.custom").model_dump())
     rng = np.random.default_rng(seed)
     weights = np.concatenate([equal_weights(len(prompts)), bootstrap_weights(len(prompts), resamples, rng)])

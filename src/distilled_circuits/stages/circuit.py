@@ -14,11 +14,9 @@ from distilled_circuits.circuits.node_sets import NodeSets
 from distilled_circuits.circuits.pruning import NoCircuitError, Pruned, prune_nodes, why_no_circuit
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
-from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.lens.self_check import self_check
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device
 from distilled_circuits.progress import Progress, track
-from distilled_circuits.stages.inputs import prompt_tensors, replacement_of
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, replacement_of
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -26,13 +24,12 @@ def run(job: Job) -> None:
     """Write nodes, decisions and the threshold sweep (JSON), and every prompt's logit differences (HDF5)."""
     settings = job.param("circuit")
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device)
     provenance = job.provenance("evaluation/1", device=device, seeds={"random circuits": settings.seed})
     content: dict[str, Any] = {}
     with write_hdf5(job.output("evaluation"), provenance) as file:
         for name in MODELS:
-            lens = HookLens(load_model(job.input(name), device))
-            self_check(lens)
+            prompts = prompt_tensors(job.input("prompts"), name, device)
+            lens = hook_lens(job, name, prompts, device)
             replaced = replacement_of(job.input("activations"), name, settings.ablation, lens, prompts)
             nested_over = prompts.corrupted if settings.means == "nested" else None
             sets = NodeSets(lens, prompts, replaced, settings.batch_size, nested_over=nested_over)

@@ -25,11 +25,13 @@ class Influence:
 
 @dataclass(frozen=True)
 class TaskResults:
-    """All artifacts of one pair and task; `noise` is None where the experiment was not run."""
+    """All artifacts of one pair and task, prompts by model; `battery` and `noise` are None where they were not run."""
 
     task: str
     title: str
-    prompts: list[dict[str, Any]]
+    published_as: str
+    left_out: dict[str, int]
+    prompts: dict[str, list[dict[str, Any]]]
     influence: dict[str, Influence]
     circuit: dict[str, Any]
     evaluation: dict[str, dict[str, np.ndarray]]
@@ -42,8 +44,13 @@ class TaskResults:
     shift: dict[str, np.ndarray]
     alignment: dict[str, Any]
     sampling: dict[str, np.ndarray]
-    battery: dict[str, np.ndarray]
+    battery: dict[str, np.ndarray] | None
     noise: dict[str, np.ndarray] | None
+
+    @property
+    def count(self) -> int:
+        """Number of prompts, which both models read."""
+        return len(self.prompts["teacher"])
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,10 @@ def collect(job: Job) -> Iterator[PairResults]:
             models={name: read_json(place / name / "model.json", "model/1") for name in MODELS},
             parameters={name: count_parameters(place / name) for name in MODELS},
             configs={name: read_plain_json(place / name / "config.json") for name in MODELS},
-            tasks=[_task(place / task, task, task in job.param("noise.tasks")) for task in job.param("tasks")],
+            tasks=[
+                _task(place / task, task, task in job.param("noise.tasks"), pair in job.param("battery.pairs"))
+                for task in job.param("tasks")
+            ],
         )
 
 
@@ -116,18 +126,31 @@ def collect_distillations(job: Job) -> Iterator[DistillationResults]:
         )
 
 
+def shape_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Return architecture and sizes of a model from its config.json, whatever the architecture calls them."""
+    known = {
+        "layers": ("n_layer", "num_hidden_layers", "n_layers"),
+        "heads": ("n_head", "num_attention_heads", "n_heads"),
+        "width": ("n_embd", "hidden_size", "dim"),
+    }
+    sizes = {size: next(config[name] for name in names if name in config) for size, names in known.items()}
+    return {"architecture": config["model_type"], **sizes}
+
+
 def example_of(questions: Path) -> dict[str, str]:
     """Return the first test prompt of a `questions` artifact with its corrupted twin and its answer."""
     (texts,) = read_arrays(questions, "questions/1", ["test/example"])
     return dict(zip(("clean", "corrupted", "answer"), texts, strict=True))
 
 
-def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
-    prompts = read_json(place / "prompts.json", "prompts/2")
+def _task(place: Path, task: str, has_noise: bool, has_battery: bool) -> TaskResults:
+    prompts = read_json(place / "prompts.json", "prompts/3")
     influence = _arrays(place / "influence.h5", "influence/2")
     return TaskResults(
         task=task,
         title=prompts["title"],
+        published_as=prompts["published_as"],
+        left_out=prompts["left_out"],
         prompts=prompts["prompts"],
         influence={
             name: Influence(
@@ -146,7 +169,7 @@ def _task(place: Path, task: str, has_noise: bool) -> TaskResults:
         shift=_arrays(place / "shift.h5", "shift/1"),
         alignment=read_json(place / "alignment.json", "alignment/2"),
         sampling=_arrays(place / "sampling.h5", "sampling/1"),
-        battery=_arrays(place / "battery.h5", "battery/1"),
+        battery=_arrays(place / "battery.h5", "battery/1") if has_battery else None,
         noise=_arrays(place / "noise.h5", "noise/2") if has_noise else None,
     )
 

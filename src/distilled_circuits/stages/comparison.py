@@ -34,6 +34,7 @@ from distilled_circuits.stages.collect import (
     TaskResults,
     collect,
     collect_distillations,
+    shape_of,
 )
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.tasks.stories import STORIES
@@ -73,7 +74,7 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         advance()
     return {
         "pair": result.pair,
-        "trained_here": all(model["origin"] != "hub" for model in result.models.values()),
+        "trained_here": not any(model["source"] for model in result.models.values()),
         "ablation": job.param("influence.ablation"),
         "circuit_source": job.param("circuit.source"),
         "circuit_ablation": job.param("circuit.ablation"),
@@ -88,31 +89,36 @@ def _pair(result: PairResults, job: Job, advance: Callable[[], None]) -> dict[st
         "models": {name: _model(result, name) for name in MODELS},
         "close": CLOSE,
         "tasks": tasks,
-        "battery": {
-            "rows": battery_overview([task.battery for task in result.tasks]),
-            "candidates": CANDIDATES,
-            "same_function": SAME_FUNCTION,
-            "expected": [f"{high} above {low}" for high, low in EXPECTED],
-            "logit_difference": {
-                name: float(np.mean([task.battery["logit_difference"][:, place] for task in result.tasks]))
-                for place, name in enumerate(CANDIDATES)
-            },
-            "prompts": job.param("battery.prompts"),
+        "battery": _battery(result, job.param("battery.prompts")),
+    }
+
+
+def _battery(result: PairResults, prompts: int) -> dict[str, Any] | None:
+    batteries = [task.battery for task in result.tasks if task.battery is not None]
+    if not batteries:
+        return None
+    return {
+        "rows": battery_overview(batteries),
+        "candidates": CANDIDATES,
+        "same_function": SAME_FUNCTION,
+        "expected": [f"{high} above {low}" for high, low in EXPECTED],
+        "logit_difference": {
+            name: float(np.mean([battery["logit_difference"][:, place] for battery in batteries]))
+            for place, name in enumerate(CANDIDATES)
         },
+        "prompts": prompts,
     }
 
 
 def _model(result: PairResults, name: str) -> dict[str, Any]:
-    config, training = result.configs[name], result.models[name]["training"]
+    record, training = result.models[name], result.models[name]["training"]
     return {
-        "architecture": config["model_type"],
-        "layers": config["n_layer"],
-        "heads": config["n_head"],
-        "width": config["n_embd"],
-        "origin": result.models[name]["origin"],
+        **shape_of(result.configs[name]),
+        "origin": record["origin"],
+        "source": record["source"],
         "parameters": result.parameters[name],
-        "steps": training[-1]["step"],
-        "accuracy": training[-1]["accuracy"],
+        "steps": training[-1]["step"] if training else None,
+        "accuracy": training[-1]["accuracy"] if training else {},
     }
 
 
@@ -125,7 +131,9 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
     shift = shift_summary(task.shift, task.circuit, task.roles_played, resamples, rng)
     return {
         "title": task.title,
-        "prompts": len(task.prompts),
+        "published_as": task.published_as,
+        "prompts": task.count,
+        "left_out": task.left_out,
         "logit_difference": logit_difference_summary(unablated["teacher"], unablated["student"], resamples, rng),
         "robustness": robustness_summary(unablated, ablated, parameters, resamples, rng),
         "circuit": {
@@ -136,14 +144,20 @@ def _task(task: TaskResults, parameters: dict[str, int], job: Job) -> dict[str, 
         "mlps": mlp_summary(task.mlps, job.param("mlps.similar"), resamples, rng),
         "roles": {name: task.roles_played[name] for name in MODELS},
         "role_prompts": task.roles_played["prompts"],
+        "role_prompts_scattered": task.roles_played["scattered"],
         "patching": {name: patching_summary(task.roles[name], resamples, rng) for name in MODELS},
         "output_scores": {name: output_summary(task.roles[name], resamples, rng) for name in MODELS},
         "probes": {name: probe_summary(task.roles[name]) for name in MODELS},
         "shift": {**shift, "answer": answer_in_words(shift["variants"])},
         "alignment": alignment_summary(task.alignment, task.sampling),
-        "battery": battery_summary(task.battery),
-        "noise": {**noise_summary(task.noise), "prompts": job.param("noise.prompts")} if task.noise else None,
+        "battery": None if task.battery is None else battery_summary(task.battery),
+        "noise": _noise(task, job.param("noise.prompts")),
     }
+
+
+def _noise(task: TaskResults, prompts: int) -> dict[str, Any] | None:
+    found = noise_summary(task.noise) if task.noise else None
+    return {**found, "prompts": min(prompts, task.count)} if found else None
 
 
 def _distillation(result: DistillationResults) -> dict[str, Any]:
@@ -156,9 +170,7 @@ def _distillation(result: DistillationResults) -> dict[str, Any]:
 def _family(result: DistillationResults) -> dict[str, Any]:
     return {
         name: {
-            "layers": result.configs[name]["n_layer"],
-            "heads": result.configs[name]["n_head"],
-            "width": result.configs[name]["n_embd"],
+            **shape_of(result.configs[name]),
             "steps": record["training"][-1]["step"],
             "accuracy": record["training"][-1]["accuracy"],
         }
@@ -213,16 +225,18 @@ def _noise_table(pairs: dict[str, Any]) -> pd.DataFrame:
             values["noise"]["level"], curve["score"], curve["standard_deviation"], strict=True
         )
     ]
-    return pd.DataFrame(rows)
+    columns = ["pair", "task", "variant", "level", "alignment", "standard_deviation"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _training_table(results: list[PairResults]) -> pd.DataFrame:
-    return pd.DataFrame(
+    rows = [
         {"pair": result.pair, "model": name, "step": entry["step"], "loss": entry["loss"], **entry["accuracy"]}
         for result in results
         for name in MODELS
         for entry in result.models[name]["training"]
-    )
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["pair", "model", "step", "loss"])
 
 
 def _influence_table(results: list[PairResults]) -> pd.DataFrame:

@@ -16,10 +16,9 @@ from distilled_circuits.circuits.path_patching import PatchedEdges, patch_circui
 from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.lens.self_check import self_check
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import prompt_tensors, replacement_of
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, replacement_of
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -27,15 +26,14 @@ def run(job: Job) -> None:
     """Write every edge's logit differences, its estimate by attribution, and which edges the threshold keeps."""
     settings = job.param("edges")
     device = choose_device(job.param("device"))
-    everything = prompt_tensors(job.input("prompts"), device)
-    prompts = everything.rows(0, settings.prompts)
     circuits = read_json(job.input("circuit"), "circuit/2")
     exchange: dict[str, Any] = {}
     with write_hdf5(job.output("edges"), job.provenance("edges/1", device=device)) as file:
         for name in MODELS:
             nodes = [Component.parse(node) for node in circuits[name]["nodes"]]
-            lens = HookLens(load_model(job.input(name), device))
-            self_check(lens)
+            everything = prompt_tensors(job.input("prompts"), name, device)
+            prompts = everything.rows(0, settings.prompts)
+            lens = hook_lens(job, name, everything, device)
             edges = possible_edges(nodes)
             found = _patch(job, name, lens, everything, prompts, nodes)
             drop = edge_drop(found.patched, found.circuit, found.full, settings.relative_to)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,15 @@ import torch
 
 from distilled_circuits.artifacts import HDF5Writer, read_arrays, read_json, write_hdf5, write_json
 from distilled_circuits.comparison.scores import baseline_problem, retained_percent
+from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer
+from distilled_circuits.models.loading import choose_device
+from distilled_circuits.models.reading import load_reader
 from distilled_circuits.progress import track
-from distilled_circuits.roles.cells import Placed, roles_of
+from distilled_circuits.roles.cells import Placed, Role, roles_of
 from distilled_circuits.roles.detectors import Verdict, best_head, role_scores, verdict
-from distilled_circuits.stages.inputs import to_numpy
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.positions import placed, placed_prompts
 from distilled_circuits.statistics import bootstrap_weights, weighted_ratio
@@ -33,9 +35,11 @@ def run(job: Job) -> None:
     """Write every head's score in every role with its null, mean patterns, and the best head of each role."""
     settings = job.param("heads")
     device = choose_device(job.param("device"))
-    prompts = _spread_prompts(job)
-    roles = roles_of(prompts)
-    usual = placed_prompts(job.input("prompts"))
+    usual = {model: placed_prompts(job.input("prompts"), model) for model in MODELS}
+    scattered = _spread_prompts(job)
+    prompts = scattered or {model: placed.first(settings.prompts) for model, placed in usual.items()}
+    common = [roles_of(prompts[model]) for model in MODELS]
+    roles = {name: role for name, role in common[0].items() if name in common[1]}
     seeds = {"prompts, shuffled positions, bootstrap": settings.seed}
     content: dict[str, Any] = {}
     with (
@@ -43,32 +47,41 @@ def run(job: Job) -> None:
         track(len(MODELS) * len(roles), f"{job.name} roles") as progress,
     ):
         out.put("role", np.array(list(roles), dtype=str), ("role",))
-        for name, role in roles.items():
-            out.put(f"cells/{name}", role.cells(usual).mean(0).astype(np.float32), ("query_pos", "key_pos"))
         for model in MODELS:
+            for name, role in roles.items():
+                cells = role.cells(usual[model]).mean(0).astype(np.float32)
+                out.put(f"{model}/cells/{name}", cells, ("query_pos", "key_pos"))
             (patterns,) = read_arrays(job.input("activations"), "activations/1", [f"{model}/pattern"])
             out.put(f"{model}/mean_pattern", patterns.mean(0), (*HEADS, "query_pos", "key_pos"))
-            lens = HookLens(load_model(job.input(model), device))
-            found = _judge(_patterns(lens, prompts, settings.batch_size), prompts, settings, progress.advance)
+            lens = hook_lens(job, model, prompt_tensors(job.input("prompts"), model, device), device)
+            patterns = _patterns(lens, prompts[model], settings.batch_size)
+            found = _judge(patterns, prompts[model], roles, settings, progress.advance)
             _write(out, model, found)
             cost = _Cost(job, model)
             content[model] = {name: _entry(roles[name].title, found[name], cost) for name in roles}
     provenance = job.provenance("roles_played/1", device=device, seeds=seeds)
-    write_json(job.output("roles_played"), provenance, {"prompts": len(prompts.ids), **content})
+    told = {"prompts": len(prompts["teacher"].ids), "scattered": scattered is not None}
+    write_json(job.output("roles_played"), provenance, {**told, **content})
 
 
-def _spread_prompts(job: Job) -> Placed:
-    """Return prompts of the task with filler words at random places.
+def _spread_prompts(job: Job) -> dict[str, Placed] | None:
+    """Return prompts of the task with filler words at random places, for each model in its own tokens.
 
     In the task's own prompts all that plays a role stands at one place, and a head that looks for it cannot be told
-    from one that looks there.
+    from one that looks there. Returns None where that cannot be had: the task is read from a file, or a tokenizer reads
+    such prompts as tokens of unequal number.
     """
+    if not read_json(job.input("prompts"), "prompts/3")["generated"]:
+        return None
     settings = job.param("heads")
     rng = random.Random(settings.seed)
     lexicon = load_lexicon(job.input("lexicon"))
     made = TASKS[job.item["task"]].prompts(lexicon, settings.prompts, rng)
     made = [spread(prompt, lexicon.fillers, settings.fillers, rng) for prompt in made]
-    return placed(encode_prompts(made, load_tokenizer(job.input("teacher")), "the teacher's tokenizer"))
+    try:
+        return {model: placed(encode_prompts(made, load_reader(job.input(model), f"the {model}"))) for model in MODELS}
+    except UserError:
+        return None
 
 
 @torch.no_grad()
@@ -82,11 +95,13 @@ def _patterns(lens: HookLens, prompts: Placed, batch_size: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _judge(patterns: np.ndarray, prompts: Placed, settings: Any, advance: Callable[[], None]) -> dict[str, Verdict]:
+def _judge(
+    patterns: np.ndarray, prompts: Placed, roles: Mapping[str, Role], settings: Any, advance: Callable[[], None]
+) -> dict[str, Verdict]:
     # The patterns themselves say whether a model looks ahead.
     causal = not np.triu(patterns[0], k=1).any()
     verdicts = {}
-    for name, role in roles_of(prompts).items():
+    for name, role in roles.items():
         # A generator for each role: its null does not depend on which other roles a task has.
         rng = np.random.default_rng(settings.seed)
         scores = role_scores(patterns, role.cells(prompts), settings.shuffles, rng, causal=causal)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 from distilled_circuits.artifacts import HDF5Writer, write_hdf5
 from distilled_circuits.circuits.batching import measured_batch_size
+from distilled_circuits.circuits.estimate import estimate_sweep
 from distilled_circuits.circuits.influence import Sweep, influence_sweep
 from distilled_circuits.lens.bridge import BridgeLens
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.lens.interface import Lens
+from distilled_circuits.lens.interface import Dimensions, Lens
 from distilled_circuits.lens.self_check import self_check
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device, load_config, load_model
 from distilled_circuits.progress import track
 from distilled_circuits.stages.inputs import prompt_tensors, replacement_of, to_numpy
 from distilled_circuits.stages.job import MODELS, Job
@@ -25,27 +28,33 @@ def run(job: Job) -> None:
     """Sweep teacher and student with the ablation of the settings."""
     settings = job.param("influence")
     device = choose_device(job.param("device"))
-    dtype = getattr(torch, settings.dtype)
-    prompts = prompt_tensors(job.input("prompts"), device)
-    engine = ENGINES[settings.engine]
-    lenses = {}
-    for name in MODELS:
-        self_check(engine(load_model(job.input(name), device)))  # in float32, whose rounding its tolerance is made for
-        lenses[name] = engine(load_model(job.input(name), device, dtype))
+    dtype = None if settings.dtype == "stored" else getattr(torch, settings.dtype)
+    asked = {name: prompt_tensors(job.input("prompts"), name, device) for name in MODELS}
+
+    def lens_of(name: str, dtype: torch.dtype | None = None) -> Lens:
+        return ENGINES[settings.engine](load_model(job.input(name), device, dtype), asked[name].read_at)
+
+    sizes = [Dimensions.of(load_config(job.input(name))) for name in MODELS]
+    total = sum(size.layers * (size.heads + 1) for size in sizes)
     provenance = job.provenance("influence/2", device=device, dtype=settings.dtype)
-    total = sum(len(lens.components) for lens in lenses.values())
     with write_hdf5(job.output("influence"), provenance) as file, track(total, f"{job.name} components") as progress:
-        for name, lens in lenses.items():
+        for name in MODELS:  # one model in memory at a time
+            self_check(lens_of(name))
+            prompts, lens = asked[name], lens_of(name, dtype)
+            file.put(f"{name}/dtype", str(lens.model.dtype).removeprefix("torch."), ())
             replaced = replacement_of(job.input("activations"), name, settings.ablation, lens, prompts)
             size = settings.batch_size
             if size == "auto":
                 size = measured_batch_size(lens, prompts) if isinstance(lens, HookLens) else len(prompts)
+            if isinstance(lens, HookLens):
+                expected = estimate_sweep(lens, *prompts.ids.shape, size).describe()
+                sys.stderr.write(f"{job.name} {name}: {expected}\n")
             sweep = influence_sweep(lens, prompts, replaced, size, log_probabilities=True, advance=progress.advance)
             _put(file, name, lens, sweep)
             file.put(f"{name}/batch_size", size, ())
-            if dtype != torch.float32:
+            if dtype == torch.bfloat16:
                 first = prompts.rows(0, CHECKED_PROMPTS)
-                exact_lens = engine(load_model(job.input(name), device))
+                exact_lens = lens_of(name, torch.float32)
                 exact_values = replacement_of(job.input("activations"), name, settings.ablation, exact_lens, prompts)
                 exact = influence_sweep(exact_lens, first, exact_values, size)
                 error = sweep.ablated[:, : len(first)] - exact.ablated

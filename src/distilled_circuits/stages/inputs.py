@@ -11,12 +11,21 @@ import torch
 
 from distilled_circuits.artifacts import read_arrays, read_json
 from distilled_circuits.circuits.ablation import PromptTensors, Replacement, Values, constant, replacement
+from distilled_circuits.lens.hooks import HookLens
 from distilled_circuits.lens.interface import Lens
+from distilled_circuits.lens.self_check import self_check
+from distilled_circuits.models.loading import load_model
+from distilled_circuits.stages.job import Job
 
 
-def prompt_tensors(path: Path, device: torch.device, number: int | None = None) -> PromptTensors:
-    """Return the first `number` clean prompts (all by default) of a `prompts` artifact."""
-    return record_tensors(read_json(path, "prompts/2")["prompts"][:number], device)
+def prompt_records(path: Path, model: str) -> list[dict[str, Any]]:
+    """Return the prompts of a `prompts` artifact as `teacher` or `student` reads them."""
+    return read_json(path, "prompts/3")["prompts"][model]
+
+
+def prompt_tensors(path: Path, model: str, device: torch.device, number: int | None = None) -> PromptTensors:
+    """Return the first `number` prompts (all by default) of a `prompts` artifact in a model's tokens."""
+    return record_tensors(prompt_records(path, model)[:number], device)
 
 
 def record_tensors(records: Sequence[Mapping[str, Any]], device: torch.device) -> PromptTensors:
@@ -25,7 +34,8 @@ def record_tensors(records: Sequence[Mapping[str, Any]], device: torch.device) -
     def column(key: str) -> torch.Tensor:
         return torch.tensor([record[key] for record in records], device=device)
 
-    return PromptTensors(column("ids"), column("answer_id"), column("distractor_id"), column("corrupted_ids"))
+    (read_at,) = {record["read_at"] for record in records}
+    return PromptTensors(column("ids"), column("answer_id"), column("distractor_id"), column("corrupted_ids"), read_at)
 
 
 def corrupted_means(path: Path, model: str, device: torch.device) -> Values:
@@ -39,6 +49,13 @@ def replacement_of(path: Path, model: str, kind: str, lens: Lens, prompts: Promp
     if kind == "corrupted_mean":
         return constant(corrupted_means(path, model, lens.device))
     return replacement(lens, kind, prompts, batch_size=64)
+
+
+def hook_lens(job: Job, model: str, prompts: PromptTensors, device: torch.device) -> HookLens:
+    """Return a checked lens on `teacher` or `student` that reads where the prompts are answered."""
+    lens = HookLens(load_model(job.input(model), device), prompts.read_at)
+    self_check(lens)
+    return lens
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:

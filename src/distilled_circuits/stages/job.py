@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,21 @@ class Job:
         device: object = "cpu",
         dtype: str = "float32",
         seeds: dict[str, Any] | None = None,
+        read: Mapping[str, Sequence[Path]] | None = None,
     ) -> Provenance:
-        """Return what the artifact is to say of itself; of models among its inputs, their origin and weights."""
+        """Return what the artifact is to say of itself; of models among its inputs, their origin and weights.
+
+        `read` names, for an input that is a folder of many things, the files that were read of it: others are then no
+        part of the artifact.
+        """
+        files = [file for name, path in self.inputs.items() for file in (read or {}).get(name, [path])]
         records = {name: path / "model.json" for name, path in self.inputs.items()}
         models = {name: read_plain_json(record) for name, record in records.items() if record.exists()}
         return Provenance(
             schema=schema,
             stage=self.name,
             params={name: _plain(value) for name, value in self.params.items()},
-            inputs={str(path): digest(path) for path in self.inputs.values()},
+            inputs={str(path): digest(path) for path in files},
             device=str(device),
             dtype=dtype,
             seeds=seeds or {},

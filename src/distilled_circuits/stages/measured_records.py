@@ -42,4 +42,5 @@ def measured_record(
         mlp_out=to_numpy(stacked("mlp_out")),
         pattern=to_numpy(stacked("pattern")),
         stream=to_numpy(torch.stack([cache[site].mean(1) for site in after], dim=1)),
+        read_at=lens.read_at,
     )

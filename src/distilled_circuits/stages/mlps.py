@@ -19,11 +19,10 @@ from distilled_circuits.comparison.mlps import (
 )
 from distilled_circuits.lens.blocks import Blocks
 from distilled_circuits.lens.components import Component
-from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device
 from distilled_circuits.progress import track
 from distilled_circuits.roles.readout import logit_lens, residual_attribution, why_no_attribution
-from distilled_circuits.stages.inputs import prompt_tensors, replacement_of
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, replacement_of
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.statistics import bootstrap_weights
 
@@ -35,14 +34,15 @@ PAIRS = ("teacher_mlp", "student_mlp")
 def run(job: Job) -> None:
     """Write similarities (teacher MLP, student MLP), what MLPs add, the logit lens, and joint ablations of groups."""
     device = choose_device(job.param("device"))
-    prompts = prompt_tensors(job.input("prompts"), device)
+    asked = {name: prompt_tensors(job.input("prompts"), name, device) for name in MODELS}
+    total = 2 * sum(len(prompts) for prompts in asked.values())
     settings = job.param("mlps")
     provenance = job.provenance("mlps/2", device=device, seeds={"resampled prompts": settings.seed})
-    with write_hdf5(job.output("mlps"), provenance) as out, track(4 * len(prompts), f"{job.name} prompts") as progress:
-        outputs = _outputs(job)
-        similarity = _compare(out, outputs, settings)
+    with write_hdf5(job.output("mlps"), provenance) as out, track(total, f"{job.name} prompts") as progress:
+        similarity = _compare(out, _outputs(job), {name: part.read_at for name, part in asked.items()}, settings)
         for name in MODELS:
-            lens = HookLens(load_model(job.input(name), device))
+            prompts = asked[name]
+            lens = hook_lens(job, name, prompts, device)
             if why_no_attribution(Blocks(lens)) is None:
                 found = residual_attribution(lens, prompts, settings.batch_size, progress.advance)
                 out.put(f"{name}/attribution/mlp", found.mlp.mean(0), ("layer", "pos"))
@@ -70,8 +70,13 @@ def _outputs(job: Job) -> dict[str, np.ndarray]:
         return {name: stored[f"{name}/mlp_out"][()].swapaxes(0, 1) for name in MODELS}
 
 
-def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> np.ndarray | None:
-    """Write how alike MLPs are by every measure that their widths allow; return the printed one where it exists."""
+def _compare(
+    out: HDF5Writer, outputs: dict[str, np.ndarray], read_at: dict[str, int], settings: Any
+) -> np.ndarray | None:
+    """Write how alike MLPs are by every measure that widths and tokens allow; return the printed one where it exists.
+
+    Where the models read prompts as tokens of another number, CKA is of what they do where the answer is read.
+    """
     directions = {}
     for name, values in outputs.items():
         found = [leading_directions(covariance(part), settings.directions) for part in values]
@@ -81,7 +86,10 @@ def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> 
         scatter = np.array([scatter_coordinates(part, SCATTERED_PROMPTS) for part in values])
         out.put(f"{name}/scatter", scatter, ("mlp", "prompt", "pos", "axis"))
     teacher, student = (outputs[name] for name in MODELS)
-    cka = np.array([[output_cka(one, other) for other in student] for one in teacher])
+    same_tokens = teacher.shape[2] == student.shape[2]
+    rows = [values if same_tokens else values[:, :, [read_at[name]]] for name, values in outputs.items()]
+    cka = np.array([[output_cka(one, other) for other in rows[1]] for one in rows[0]])
+    out.put("same_tokens", same_tokens, ())
     out.put("cka", cka, PAIRS)
     if teacher.shape[-1] != student.shape[-1]:
         # Directions of spaces of different width have no cosine: CKA takes their place, and the artifact says so.
@@ -92,6 +100,8 @@ def _compare(out: HDF5Writer, outputs: dict[str, np.ndarray], settings: Any) -> 
     out.put("similarity", similarity, PAIRS)
     out.put("measure", np.array(["directions"]), ("one",))
     out.put("overlap", subspace_overlap(directions["teacher"], directions["student"]), PAIRS)
+    if not same_tokens:
+        return similarity
     out.put("token_cosine", token_cosine(teacher.mean(1), student.mean(1)), (*PAIRS, "pos"))
     rng = np.random.default_rng(settings.seed)
     weights = bootstrap_weights(teacher.shape[1], settings.resamples, rng)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.artifacts import read_json
 from distilled_circuits.roles.cells import Placed
+from distilled_circuits.stages.inputs import prompt_records
 
 
-def placed_prompts(path: Path) -> Placed:
-    """Return the clean prompts of a `prompts` artifact with their named positions."""
-    return placed(read_json(path, "prompts/2")["prompts"])
+def placed_prompts(path: Path, model: str) -> Placed:
+    """Return the clean prompts of a `prompts` artifact in a model's tokens, with their named positions."""
+    return placed(prompt_records(path, model))
 
 
 def placed(records: Sequence[Mapping[str, Any]]) -> Placed:

@@ -12,7 +12,7 @@ from distilled_circuits.artifacts import HDF5Writer, write_hdf5
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.progress import track
 from distilled_circuits.stages.job import Job
-from distilled_circuits.tasks.encoding import encode_prompts
+from distilled_circuits.tasks.encoding import Reader, encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
 from distilled_circuits.tasks.prompt import Prompt
 from distilled_circuits.tasks.stories import STORIES, story_vocabulary
@@ -25,7 +25,7 @@ def run(job: Job) -> None:
     """Make the prompts and write them split by split; the variants are splits of their own."""
     sizes = job.param("distillation.questions")
     lexicon = load_lexicon(job.input("lexicon"))
-    tokenizer = word_level_tokenizer(story_vocabulary(lexicon))
+    reader = Reader(word_level_tokenizer(story_vocabulary(lexicon)), "the family's tokenizer")
     story = STORIES[job.item["task"]]
     splits = {"test": sizes.test, "validation": sizes.validation, "circuit": sizes.circuit, "training": sizes.training}
     total = sum(splits.values())
@@ -38,7 +38,7 @@ def run(job: Job) -> None:
             records = []
             for start in range(0, len(prompts), AT_ONCE):
                 part = prompts[start : start + AT_ONCE]
-                records += encode_prompts(part, tokenizer, "the family's tokenizer")
+                records += encode_prompts(part, reader)
                 progress.advance(len(part))
             _put(file, split, records)
 

@@ -58,29 +58,32 @@ def _section(
     plateau = next(row["published"] for row in rows if row["quantity"] == "alignment plateau under noise")
     for row in rows:
         row["setting_text"] = _setting_text(row)
-    logs = {name: result.models[name]["training"] for name in MODELS}
-    by_variant = {row["variant"]: row for row in numbers["battery"]["rows"]}
+    logs = {name: result.models[name]["training"] for name in MODELS if result.models[name]["training"]}
+    battery = numbers["battery"]
+    by_variant = {row["variant"]: row for row in battery["rows"]} if battery else {}
     tasks = {}
     for task in result.tasks:
         tasks[task.task] = _task(task, numbers, plateau)
         advance()
     return {
         "numbers": numbers,
-        "training": Picture.of(
-            accuracy_curves(logs),
-            "Accuracy by task while training the teacher from scratch and distilling the student.",
-            "training curves",
-        ),
+        "training": Picture.of(accuracy_curves(logs), "Accuracy by task while training.", "training curves")
+        if logs
+        else None,
         "tasks": tasks,
         "presets": list(PRESETS),
         "pictures": pair_pictures(numbers),
         "sensitivity": [
-            {"label": " + ".join(key), "variant": name, "agreement": by_variant[name]["rank_agreement"]}
+            {
+                "label": " + ".join(key),
+                "variant": name,
+                "agreement": by_variant[name]["rank_agreement"] if battery else None,
+            }
             for key, name in TABLE_5.items()
         ],
-        "battery_presets": [by_variant[name] for name in PRESETS],
-        "cases": by_variant["printed"]["of"],
-        "judged": len(next(iter(numbers["tasks"].values()))["battery"]["judged"]),
+        "battery_presets": [by_variant[name] for name in PRESETS] if battery else [],
+        "cases": by_variant["printed"]["of"] if battery else 0,
+        "judged": len(next(iter(numbers["tasks"].values()))["battery"]["judged"]) if battery else 0,
         "measured": [row for row in rows if row["measured"]],
         "unmeasured": [row for row in rows if not row["measured"]],
     }
@@ -90,7 +93,7 @@ def _task(task: TaskResults, numbers: dict[str, Any], plateau: float) -> dict[st
     """Return the figures of one task."""
     compared = numbers["tasks"][task.task]
     return {
-        "example": task.prompts[0],
+        "example": task.prompts["teacher"][0],
         **_ablation_pictures(task, numbers),
         **_circuit_pictures(task, numbers),
         **head_pictures(task),
@@ -111,7 +114,7 @@ def _ablation_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, 
     }
     components = {name: found[name].components for name in MODELS}
     nodes = {name: task.circuit[name]["nodes"] for name in MODELS}
-    count = len(task.prompts)
+    count = task.count
     means = numbers["ablation"].replace("_", " ")
     origin = "iterative pruning keeps" if numbers["circuit_source"] == "pruned" else "were imported"
     return {
@@ -152,7 +155,7 @@ def _circuit_pictures(task: TaskResults, numbers: dict[str, Any]) -> dict[str, P
     compared = numbers["tasks"][task.task]["circuit"]
     having = [model for model in MODELS if not compared[model]["why_none"]]
     if having:
-        count = len(task.prompts)
+        count = task.count
         shown["minimality"] = Picture.of(
             minimality_bars({model: compared[model]["minimality"] for model in having}),
             "What each node adds to the circuit: points of the full logit difference that go when it alone is ablated "

@@ -9,12 +9,10 @@ import torch
 from distilled_circuits.models.loading import choose_device
 from distilled_circuits.models.recipes import Data, train_from_scratch
 from distilled_circuits.models.record import report_evaluation, write_model
-from distilled_circuits.models.shapes import new_gpt2, new_llama
-from distilled_circuits.models.tokenizer import word_level_tokenizer
+from distilled_circuits.models.shapes import new_model
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.replica import replica_seed
 from distilled_circuits.tasks.lexicon import load_lexicon
-from distilled_circuits.tasks.registry import vocabulary
 
 
 def run(job: Job) -> None:
@@ -23,20 +21,15 @@ def run(job: Job) -> None:
     recipe, layers = job.param(f"models.{pair}.teacher"), job.param(f"models.{pair}.student.layers")
     other = job.param("battery.mismatched")
     device = choose_device(job.param("device"))
-    lexicon = load_lexicon(job.input("lexicon"))
-    tokenizer = word_level_tokenizer(vocabulary(lexicon))
-    data = Data(lexicon, tokenizer, job.param(f"models.{pair}.mixture"), device)
+    data = Data.of(load_lexicon(job.input("lexicon")), recipe, device)
     seed = replica_seed(job.param(f"models.{pair}.student.seed"), job.item["replica"])
     provenance = job.provenance("model/1", device=device, seeds={"training": seed})
-    size, end = len(tokenizer), tokenizer.eos_token_id
+    alone = recipe.model_copy(update={"layers": len(layers)})
+    mismatched = recipe.model_copy(update={"architecture": "llama", **other.model_dump()})
     torch.manual_seed(seed)
-    alone = new_gpt2(size, len(layers), recipe.heads, recipe.width, recipe.initial_scale, end).to(device)
-    write_model(job.output("untrained"), provenance, "random weights", alone, tokenizer, [])
-    torch.manual_seed(seed)
-    mismatched = new_llama(
-        size, other.layers, other.heads, other.key_value_heads, recipe.width, recipe.initial_scale, end
-    ).to(device)
-    for name, model in (("alone", alone), ("mismatched", mismatched)):
-        log = train_from_scratch(model, recipe, seed, data, f"{job.name} {name}")
+    untrained = new_model(alone, data.tokenizer).to(device)
+    write_model(job.output("untrained"), provenance, "random weights", untrained, data.tokenizer, [])
+    for name, shape in (("alone", alone), ("mismatched", mismatched)):
+        model, log = train_from_scratch(shape, seed, data, f"{job.name} {name}")
         sys.stderr.write(report_evaluation(f"{job.name} {name}", log[-1]))
-        write_model(job.output(name), provenance, "trained from scratch", model, tokenizer, log)
+        write_model(job.output(name), provenance, "trained from scratch", model, data.tokenizer, log)

@@ -29,8 +29,9 @@ MEASURES = {
 def head_pictures(task: TaskResults) -> dict[str, Any]:
     """Return the scores of all heads, and mean attention for each role that a head of either model plays."""
     roles = list(task.heads["role"])
-    tokens = token_labels(task.prompts)
-    count, spread = len(task.prompts), task.roles_played["prompts"]
+    tokens = {model: token_labels(task.prompts[model]) for model in MODELS}
+    count, spread = task.count, task.roles_played["prompts"]
+    kind = "filler words at random places" if task.roles_played["scattered"] else "their words in place"
     by_model = {key: {model: task.heads[f"{model}/{key}"] for model in MODELS} for key in ("score", "plays")}
     maps = {}
     for role in roles:
@@ -44,7 +45,7 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
         }
         patterns = {model: task.heads[f"{model}/mean_pattern"][best[model].layer, best[model].head] for model in MODELS}
         maps[role] = Picture.of(
-            attention_maps(patterns, titles, task.heads[f"cells/{role}"], tokens),
+            attention_maps(patterns, titles, {model: task.heads[f"{model}/cells/{role}"] for model in MODELS}, tokens),
             f"{_sentence(played['teacher']['title'])}: mean attention from each token (row) to each earlier one, N = "
             f"{count} prompts. Outlined: the cells that define the role; dashed: in a part of the prompts.",
             f"attention of the {played['teacher']['title']}",
@@ -53,7 +54,7 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
         "role_scores": Picture.of(
             role_scores_map(by_model["score"], by_model["plays"], [role.replace("_", " ") for role in roles]),
             f"Every head's score in every role: mean attention inside the role's cells, N = {spread} prompts with "
-            "filler words at random places. Framed: heads that stand out from shuffled positions and from the other "
+            f"{kind}. Framed: heads that stand out from shuffled positions and from the other "
             "heads of their model.",
             "scores of all heads in all roles",
         ),
@@ -63,7 +64,7 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
 
 def mlp_pictures(task: TaskResults, numbers: Mapping[str, Any], similar: float) -> dict[str, Picture]:
     """Return similarities, scatters of all pairs, what MLPs add by layer and position, and the logit lens."""
-    found, count = task.mlps, len(task.prompts)
+    found, count = task.mlps, task.count
     measures = {
         title: found[key].mean(-1) if key == "token_cosine" else found[key]
         for key, title in MEASURES.items()
@@ -101,7 +102,7 @@ def mlp_pictures(task: TaskResults, numbers: Mapping[str, Any], similar: float) 
     parts = {model: found[f"{model}/attribution/mlp"] for model in MODELS if f"{model}/attribution/mlp" in found}
     if parts:
         shown["attribution"] = Picture.of(
-            attribution_maps(parts, token_labels(task.prompts)),
+            attribution_maps(parts, {model: token_labels(task.prompts[model]) for model in parts}),
             "What each MLP adds to the logit difference that would be read at each position (DC Figs. 10, 11): its "
             f"output through the final norm, whose scale is held, mean over N = {count} prompts.",
             "residual attribution of MLPs",
@@ -111,7 +112,7 @@ def mlp_pictures(task: TaskResults, numbers: Mapping[str, Any], similar: float) 
 
 def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> dict[str, Picture]:
     """Return maps of activation patching, of output scores, and the curves of probes."""
-    count = len(task.prompts)
+    count = task.count
     shown = {
         "output_scores": Picture.of(
             output_scores_map(
@@ -138,8 +139,8 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
     if not having:
         return shown
     prompts = numbers["patching"][having[0]]["prompts"]
-    tokens = token_labels(task.prompts)
-    blocks = {part: _recovered(task, having, part, slice(0, len(tokens))) for part in ("resid", "attention", "mlp")}
+    tokens = {model: token_labels(task.prompts[model]) for model in having}
+    blocks = {part: _at_positions(task, tokens, part) for part in ("resid", "attention", "mlp")}
     shown["blocks"] = Picture.of(
         block_patches(blocks, tokens, "share recovered"),
         "Activation patching: the stream after a block (resid), or the output of its attention or MLP, at one "
@@ -157,8 +158,9 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
     heads = _by_path(task, having)
     shown["heads"] = Picture.of(
         head_patches(heads, "share recovered"),
-        "Activation patching of single heads: their z at the last token, and by path, clean queries and keys together "
-        f"or clean values, at all positions; share of the logit difference that comes back, N = {prompts} prompts.",
+        "Activation patching of single heads: their z where the answer is read, and by path, clean queries and keys "
+        "together or clean values, at all positions; share of the logit difference that comes back, "
+        f"N = {prompts} prompts.",
         "activation patching of heads",
     )
     shown["heads_within_layer"] = Picture.of(
@@ -184,14 +186,16 @@ def shift_pictures(numbers: Mapping[str, Any]) -> dict[str, Picture]:
     }
 
 
-def _recovered(task: TaskResults, models: Sequence[str], part: str, places: Any) -> dict[str, np.ndarray]:
-    """Return recoveries of some models at some places, with the place as last axis or gone."""
-    found = {}
-    for model in models:
-        arrays = task.roles[model]
-        values = arrays[f"patching/{part}"][..., places, :].astype(float)
-        found[model] = recovery(values, arrays["patching/clean"], arrays["patching/corrupted"])
-    return found
+def _at_positions(task: TaskResults, tokens: Mapping[str, Sequence[str]], part: str) -> dict[str, np.ndarray]:
+    """Return recoveries (layer, pos) at every single position: the first places, before the named ones."""
+    return {model: _recovered(task, model, part, slice(0, len(own))) for model, own in tokens.items()}
+
+
+def _recovered(task: TaskResults, model: str, part: str, places: Any) -> np.ndarray:
+    """Return a model's recoveries at some places, with the place as last axis or gone."""
+    arrays = task.roles[model]
+    values = arrays[f"patching/{part}"][..., places, :].astype(float)
+    return recovery(values, arrays["patching/clean"], arrays["patching/corrupted"])
 
 
 def _shares(recovered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -199,11 +203,17 @@ def _shares(recovered: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _by_path(task: TaskResults, models: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    whole, named = (list(task.roles["teacher"][f"patching/{key}_places"]) for key in ("whole", "named"))
+    kinds = {
+        "z where the answer is read": ("z", "whole", "last"),
+        "q and k": ("qk", "named", "all"),
+        "v": ("v", "named", "all"),
+    }
     return {
-        "z at the last token": _recovered(task, models, "z", whole.index("last")),
-        "q and k": _recovered(task, models, "qk", named.index("all")),
-        "v": _recovered(task, models, "v", named.index("all")),
+        kind: {
+            model: _recovered(task, model, part, list(task.roles[model][f"patching/{places}_places"]).index(place))
+            for model in models
+        }
+        for kind, (part, places, place) in kinds.items()
     }
 
 

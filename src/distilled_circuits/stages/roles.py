@@ -11,8 +11,7 @@ import torch
 from distilled_circuits.artifacts import HDF5Writer, write_hdf5
 from distilled_circuits.circuits.ablation import PromptTensors
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.lens.self_check import self_check
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device
 from distilled_circuits.progress import track
 from distilled_circuits.roles.cells import Placed
 from distilled_circuits.roles.features import Features, probe_features, stage_names
@@ -20,7 +19,7 @@ from distilled_circuits.roles.output_scores import promoted
 from distilled_circuits.roles.patching import every_position, named_positions, patch_sweep
 from distilled_circuits.roles.probes import probe, prompt_splits
 from distilled_circuits.roles.targets import Target, targets_of
-from distilled_circuits.stages.inputs import prompt_tensors
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.stages.positions import placed_prompts
 
@@ -30,12 +29,12 @@ PLACED = ("layer", "place", "prompt")
 def run(job: Job) -> None:
     """Write logit differences of all patches, whether heads promote answers, and what probes reach, of both models."""
     device = choose_device(job.param("device"))
-    prompts, placed = prompt_tensors(job.input("prompts"), device), placed_prompts(job.input("prompts"))
     seed = job.param("probes").seed
     with write_hdf5(job.output("roles"), job.provenance("roles/1", device=device, seeds={"probes": seed})) as out:
         for name in MODELS:
-            lens = HookLens(load_model(job.input(name), device))
-            self_check(lens)
+            prompts = prompt_tensors(job.input("prompts"), name, device)
+            placed = placed_prompts(job.input("prompts"), name)
+            lens = hook_lens(job, name, prompts, device)
             _patch(out, name, lens, prompts, placed, job)
             _score_outputs(out, name, lens, prompts, job.param("output_scores"))
             _probe(out, name, lens, prompts, placed, job)

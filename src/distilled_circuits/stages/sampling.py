@@ -29,7 +29,8 @@ def run(job: Job) -> None:
     prompts = len(records[0].unablated)
     rng = np.random.default_rng(seed)
     resampled = bootstrap_weights(prompts, resamples, rng)
-    sizes = [size for size in sorted(job.param("alignment.sizes")) if size <= prompts]
+    # Half of them where there are fewer prompts than any of the sizes.
+    sizes = [size for size in sorted(job.param("alignment.sizes")) if size <= prompts] or [prompts // 2]
     fewer = [subset_weights(prompts, size, subsets, rng) for size in sizes]
     names = [name for name, variant in variants.items() if applies(variant, *records)]
     presets = [name for name in names if name in PRESETS]
@@ -55,6 +56,7 @@ def run(job: Job) -> None:
 
 
 def _scores(found: Similarities, variants: Sequence[Variant]) -> np.ndarray:
-    """Return score and its two parts (variant, part, row)."""
+    """Return score and its two parts (variant, part, row); there may be no variant that applies."""
     results = [aligned(found, variant).score for variant in variants]
-    return np.array([[getattr(result, part) for part in PARTS] for result in results])
+    scores = [[getattr(result, part) for part in PARTS] for result in results]
+    return np.array(scores).reshape(len(variants), len(PARTS), found.teacher.rows)

@@ -14,9 +14,10 @@ from distilled_circuits.circuits.node_sets import NodeSets
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer
+from distilled_circuits.models.loading import choose_device
+from distilled_circuits.models.reading import load_reader
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import prompt_tensors, record_tensors
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, record_tensors
 from distilled_circuits.stages.job import MODELS, Job
 from distilled_circuits.tasks.encoding import encode_prompts
 from distilled_circuits.tasks.lexicon import load_lexicon
@@ -32,7 +33,7 @@ class Variant:
 
     title: str
     example: str
-    prompts: PromptTensors | None
+    prompts: dict[str, PromptTensors] | None
     why_none: str = ""
 
 
@@ -53,34 +54,33 @@ def run(job: Job) -> None:
         for key in ("title", "example", "why_none"):
             out.put(key, np.array([getattr(variant, key) for variant in variants.values()], dtype=str), ("variant",))
         for model in MODELS:
-            lens = HookLens(load_model(job.input(model), device))
+            lens = hook_lens(job, model, variants[USUAL].prompts[model], device)
             heads = sorted({entry["best"] for entry in played[model].values() if entry["plays"]})
             out.put(f"{model}/heads", np.array(heads, dtype=str), ("head",))
             nodes = [Component.parse(node) for node in circuits[model]["nodes"]]
             for name, variant in possible.items():
-                _measure(out, f"{name}/{model}", lens, variant.prompts, nodes, heads, job)
+                _measure(out, f"{name}/{model}", lens, variant.prompts[model], nodes, heads, job)
                 progress.advance()
 
 
 def _variants(job: Job, device: torch.device) -> dict[str, Variant]:
     settings = job.param("shift")
-    usual = read_json(job.input("prompts"), "prompts/2")["prompts"]
-    variants = {
-        USUAL: Variant(
-            "as in training", usual[0]["clean"], prompt_tensors(job.input("prompts"), device, settings.prompts)
-        )
-    }
-    tokenizers = {name: load_tokenizer(job.input(name)) for name in MODELS}
+    usual = {model: prompt_tensors(job.input("prompts"), model, device, settings.prompts) for model in MODELS}
+    prompts = read_json(job.input("prompts"), "prompts/3")
+    variants = {USUAL: Variant("as in training", prompts["prompts"]["teacher"][0]["clean"], usual)}
+    if not prompts["generated"]:
+        return variants
+    readers = {model: load_reader(job.input(model), f"the {model}") for model in MODELS}
     for name, shift in shifts_of(job.item["task"], load_lexicon(job.input("lexicon"))).items():
         # A generator for each: a shift more does not change the others.
         made = shift.prompts(settings.prompts, random.Random(settings.seed))
         try:
-            records = [encode_prompts(made, tokenizers[model], f"the {model}'s tokenizer") for model in MODELS]
+            encoded = {model: record_tensors(encode_prompts(made, reader), device) for model, reader in readers.items()}
         except UserError as error:
             # A finding about these tokenizers: another pair may know such words as single tokens.
             variants[name] = Variant(shift.title, made[0].clean, None, str(error))
             continue
-        variants[name] = Variant(shift.title, made[0].clean, record_tensors(records[0], device))
+        variants[name] = Variant(shift.title, made[0].clean, encoded)
     return variants
 
 

@@ -11,10 +11,9 @@ from distilled_circuits.circuits.node_sets import NodeSets
 from distilled_circuits.circuits.pruning import NoCircuitError
 from distilled_circuits.circuits.stability import jaccard_to, resampled_circuits, resampled_edges
 from distilled_circuits.lens.components import Component
-from distilled_circuits.lens.hooks import HookLens
-from distilled_circuits.models.loading import choose_device, load_model
+from distilled_circuits.models.loading import choose_device
 from distilled_circuits.progress import track
-from distilled_circuits.stages.inputs import prompt_tensors, replacement_of
+from distilled_circuits.stages.inputs import hook_lens, prompt_tensors, replacement_of
 from distilled_circuits.stages.job import MODELS, Job
 
 
@@ -34,8 +33,8 @@ def _nodes(job: Job, name: str, published: list[str]) -> dict[str, Any]:
     """Prune on resampled prompts; `published` are the nodes of the circuit stage, on all prompts of the task."""
     settings = job.param("stability")
     device = choose_device(job.param("device"))
-    everything = prompt_tensors(job.input("prompts"), device)
-    lens = HookLens(load_model(job.input(name), device))
+    everything = prompt_tensors(job.input("prompts"), name, device)
+    lens = hook_lens(job, name, everything, device)
     sets = NodeSets(
         lens,
         everything.rows(0, settings.prompts),
@@ -53,7 +52,7 @@ def _nodes(job: Job, name: str, published: list[str]) -> dict[str, Any]:
     larger = [str(component) in published for component in lens.components]
     return {
         "why_none": None,
-        "prompts": settings.prompts,
+        "prompts": min(settings.prompts, len(everything)),
         "reference": [str(node) for node in found.reference],
         "jaccard_of_reference_to_circuit": float(jaccard_to(larger, reference)[0]),
         "selected": _share(lens.components, found.selected),

@@ -22,6 +22,7 @@ def stored_record(influence: Path, activations: Path, model: str, number: int | 
             pattern=stored["pattern"][:number],
             # The first entry of `residual` is the embedding; the others are the stream behind each block.
             stream=stored["residual"][:number, 1:].mean(2) if "residual" in stored else None,
+            read_at=int(stored["read_at"][()]),
         )
 
 

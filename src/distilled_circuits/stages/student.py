@@ -1,30 +1,19 @@
-"""Stage `student`: distil a pair's student."""
+"""Stage `student`: distil a pair's student, train it without its teacher, or bring in one that is trained already."""
 
 from __future__ import annotations
 
-import sys
-
-import torch
-
-from distilled_circuits.models.loading import choose_device, load_model, load_tokenizer
-from distilled_circuits.models.recipes import Data, distil
-from distilled_circuits.models.record import report_evaluation, write_model
-from distilled_circuits.models.shapes import student_from_layers
+from distilled_circuits.models.loading import choose_device
+from distilled_circuits.param_models import Distilled, Scratch
 from distilled_circuits.stages.job import Job
-from distilled_circuits.tasks.lexicon import load_lexicon
+from distilled_circuits.stages.model_making import bring_in, distil_new, train_new
 
 
 def run(job: Job) -> None:
-    """Distil and write the model directory with its log in model.json."""
-    pair = job.item["pair"]
-    recipe = job.param(f"models.{pair}.student")
-    device = choose_device(job.param("device"))
-    tokenizer = load_tokenizer(job.input("teacher"))
-    teacher = load_model(job.input("teacher"), device)
-    data = Data(load_lexicon(job.input("lexicon")), tokenizer, job.param(f"models.{pair}.mixture"), device)
-    torch.manual_seed(recipe.seed)
-    student = student_from_layers(teacher, recipe.layers).to(device)
-    log = distil(student, teacher, recipe, recipe.seed, data, job.name)
-    sys.stderr.write(report_evaluation(job.name, log[-1]))
-    provenance = job.provenance("model/1", device=device, seeds={"training": recipe.seed})
-    write_model(job.output("student"), provenance, "distilled", student, tokenizer, log)
+    """Write the model directory with its log in model.json."""
+    pair = job.param(f"models.{job.item['pair']}")
+    if isinstance(pair.student, Distilled):
+        distil_new(job, pair, choose_device(job.param("device")))
+    elif isinstance(pair.student, Scratch):
+        train_new(job, pair.student, "student", choose_device(job.param("device")))
+    else:
+        bring_in(job, pair.student, "student")
