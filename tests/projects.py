@@ -140,6 +140,11 @@ def _copy_tracked_results(folder: Path) -> None:
 
 def smoke_project(folder: Path) -> Path:
     """Copy this project without its results into `folder`, with the smoke configuration."""
+    return project(folder, yaml.safe_dump(smoke_params(), sort_keys=False))
+
+
+def project(folder: Path, params: str) -> Path:
+    """Copy this project without its results into `folder`, with a params.yaml of this text."""
     folder.mkdir(parents=True)
     for name in ("src", "rules", "profiles", "data"):
         shutil.copytree(
@@ -151,7 +156,7 @@ def smoke_project(folder: Path) -> Path:
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    (folder / "params.yaml").write_text(yaml.safe_dump(smoke_params(), sort_keys=False))
+    (folder / "params.yaml").write_text(params)
     git_init(folder)
     return folder
 

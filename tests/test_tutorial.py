@@ -1,0 +1,58 @@
+"""The tutorial is followed to the letter: each of its commands is run, and a report comes out."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from projects import call, project
+
+COMMAND = re.compile(r"^    (?!\{)(.+)$", re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Return the indented lines of the tutorial that are commands; the others are lines of a task."""
+    return COMMAND.findall((ROOT / "docs/tutorial.md").read_text())
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory) -> tuple[Path, str]:
+    """A clone in which everything was done as the tutorial says, and what was printed."""
+    folder = project(tmp_path_factory.mktemp("tutorial") / "clone", (ROOT / "params.yaml").read_text())
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    printed = [call(folder, "bash", "-euo", "pipefail", "-c", command) for command in commands()]
+    return folder, "\n".join(printed)
+
+
+def test_the_tutorial_has_its_steps():
+    """Make checkpoints, copy the task, edit params.yaml, ask, run."""
+    assert [command.split()[0] for command in commands()] == [
+        "python", "mkdir", "cp", "sed", "distilled-circuits", "snakemake",
+    ]  # fmt: skip
+
+
+def test_a_report_comes_out(followed):
+    """On the pair and the task, with a teacher that knows it and a circuit."""
+    folder, printed = followed
+    assert "mine teacher: mine/teacher: 0.00 GB to fetch" in printed
+    pair = json.loads((folder / "results/comparison.json").read_text())["pairs"]["mine"]
+    task = pair["tasks"]["mine"]
+    assert task["logit_difference"]["teacher"]["interval95"][0] > 0
+    assert task["circuit"]["teacher"]["heads"] + task["circuit"]["teacher"]["mlps"] > 0
+    assert set(task["patching"]["teacher"]["places"]) == {"days", "last", "last_day", "all"}
+    page = (folder / "results/report.html").read_text()
+    assert "My own task" in page
+    assert "came on" in page
+
+
+def test_the_example_of_a_line_is_one(tmp_path):
+    """The JSON in the text is read as it stands there."""
+    from distilled_circuits.tasks.own import read_own
+
+    (line,) = re.findall(r"^    (\{.+\})$", (ROOT / "docs/tutorial.md").read_text(), re.MULTILINE)
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f"{line}\n")
+    (prompt,) = read_own(path)
+    assert prompt.answer == "Wednesday"
