@@ -179,7 +179,7 @@ def scores(sides: tuple[Side, Side], drops: list[dict[str, Array]]) -> Iterator[
     found, other = (_similarities(records, (order // 100 == part).astype(np.float32) / 100) for part in (0, 1))
     for name, variant in PRESETS.items():
         same, apart = (_score(variant, found, [drawn.teacher.drop, drawn.student.drop]) for drawn in (found, other))
-        yield f"{name} on 100 prompts: sd {same.std(ddof=1):.4f}; by influences of 100 others {np.abs(apart - same).mean():.4f}"
+        yield f"{name}, 100 prompts: sd {same.std(ddof=1):.4f}; by 100 others {np.abs(apart - same).mean():.4f}"
 
 
 def _similarities(records: list[ModelRecord], weights: Array) -> Similarities:
@@ -205,7 +205,7 @@ def mlps(sides: tuple[Side, Side]) -> Iterator[str]:
     readings |= {"tokens": _by_token(outputs), "CKA": found.mlps("cka")[0]}
     readings["tokens, mean removed"] = _by_token([part - part.mean((1, 2), keepdims=True) for part in outputs])
     for name, values in readings.items():
-        yield f"MLPs by {name}: partners {values.argmax(1)}, {(values > 0.6).sum()} above 0.6, {_ranks(values, printed)}"
+        yield f"MLPs, {name}: partners {values.argmax(1)}, {(values > 0.6).sum()} above 0.6, {_ranks(values, printed)}"
     yield f"one of 24 prompts against all: at most {np.abs(single - readings['tokens']).max():.3f}"
 
 
