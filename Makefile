@@ -9,9 +9,16 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: reproduce test check bench clean
+.PHONY: reproduce reproduce-all test check bench clean
 
 reproduce: .venv/ready
+	snakemake --cores $(CORES)
+	@echo "The report is results/report.html"
+
+# Every pair that trains itself: GPT-2, BERT, Llama, and a GPT-2 beside a DistilBERT.
+reproduce-all: .venv/ready
+	sed -i.bak 's/^pairs: .*/pairs: [mini, mini_bert, mini_llama, mini_mismatched]/' params.yaml && rm params.yaml.bak
+	@echo "params.yaml: pairs has all pairs that train themselves; git checkout params.yaml undoes it"
 	snakemake --cores $(CORES)
 	@echo "The report is results/report.html"
 
