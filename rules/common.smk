@@ -110,11 +110,12 @@ def wait_for_jobs_left_behind():
         logger.info(f"Jobs of a killed run are still at work; waiting for processes {', '.join(map(str, left))}.")
     while jobs_left_behind():
         time.sleep(0.5)
-    # DVC takes a killed process that nobody has reaped yet for a living one, and its locks for held.
+    # DVC takes a killed process that nobody has reaped yet for a living one, and its locks for held; killed while it
+    # wrote them, it left a file that it cannot read.
     locks = Path(".dvc/tmp/rwlock")
     holders = set(map(int, re.findall(r'"pid": (\d+)', locks.read_text()))) if locks.exists() else set()
-    if holders and not any(is_alive(pid) for pid in holders):
-        locks.unlink()
+    if not any(is_alive(pid) for pid in holders):
+        locks.unlink(missing_ok=True)
 
 
 def is_alive(pid):

@@ -179,7 +179,7 @@ def test_noise_of_level_zero_is_the_stored_pair(finished):
 def test_no_result_is_a_pickle(finished):
     """Nothing that a reader opens can run code."""
     suffixes = {path.suffix for path in (finished / "results").rglob("*") if path.is_file()}
-    assert suffixes <= {".h5", ".json", ".safetensors", ".csv", ".yaml", ".html"}
+    assert suffixes <= {".h5", ".json", ".safetensors", ".csv", ".yaml", ".html", ".md"}
 
 
 def test_accuracies_of_distillation_are_those_of_the_stored_answers(finished):
@@ -243,7 +243,7 @@ def test_the_register_has_every_published_number(finished):
     both = [*rows, *compared["distillation_register"]]
     assert [(row["id"], row["published"]) for row in both] == [(entry["id"], entry["value"]) for entry in published]
     for row in rows:
-        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable: mini is not ")
+        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable, because mini is not ")
     by_id = {row["id"]: row for row in rows}
     task = compared["pairs"]["mini"]["tasks"]["numerals"]
     released = task["alignment"]["presets"]["released"]["score"]
