@@ -187,6 +187,16 @@ def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
     assert project.contents() == expected.contents()
 
 
+def test_locks_that_were_cut_short_do_not_stop_a_run(tmp_path):
+    """DVC, killed while it writes them, leaves a file that it cannot read itself."""
+    project = Project(tmp_path / "tiny")
+    locks = project.folder / ".dvc/tmp/rwlock"
+    locks.parent.mkdir(parents=True, exist_ok=True)
+    locks.write_text("")
+    project.ran()
+    assert project.clean()
+
+
 def test_a_job_that_fails_does_not_stop_the_others(tmp_path):
     """The other task's jobs are done all the same, the failed one leaves nothing, and says why."""
     project = Project(tmp_path / "tiny")
