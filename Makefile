@@ -17,7 +17,7 @@ reproduce: .venv/ready
 
 # Every pair that trains itself: GPT-2, BERT, Llama, and a GPT-2 beside a DistilBERT.
 reproduce-all: .venv/ready
-	sed -i.bak 's/^pairs: .*/pairs: [mini, mini_bert, mini_llama, mini_mismatched]/' params.yaml && rm params.yaml.bak
+	sed -i.before 's/^pairs: .*/pairs: [mini, mini_bert, mini_llama, mini_mismatched]/' params.yaml && rm params.yaml.before
 	@echo "params.yaml: pairs has all pairs that train themselves; git checkout params.yaml undoes it"
 	snakemake --cores $(CORES)
 	@echo "The report is results/report.html"

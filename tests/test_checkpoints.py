@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from checkpoints import random_model, write_checkpoint
+from transformers import BertForPreTraining
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.checkpoints import find_checkpoint, weights_digest
@@ -24,6 +25,12 @@ def folder(tmp_path):
     write_checkpoint(tmp_path / "from", random_model("gpt2"), word_level_tokenizer(WORDS), max_shard_size="20KB")
     assert len(list((tmp_path / "from").glob("*.safetensors"))) > 1
     return tmp_path / "from"
+
+
+def change(folder, **values) -> None:
+    """Write other values into a configuration."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **values}))
 
 
 def job(tmp_path) -> Job:
@@ -75,8 +82,8 @@ def test_a_masked_model_needs_a_mask(tmp_path):
 def test_a_changed_directory_is_noticed(folder, tmp_path):
     """Other weights than those of the digest are refused, with both; without a digest a line says what it is."""
     said: list[str] = []
-    found = find_checkpoint(Local(local=str(folder)), "mine", said.append)
-    assert f"no sha256 in params.yaml, so a change of {folder} will not be noticed; it is" in said[1]
+    found = find_checkpoint(Local(local=str(folder)), "mine", tmp_path, said.append)
+    assert f"no sha256 in params.yaml, so a change of {folder} will not be noticed; it is" in said[-1]
     write_checkpoint(folder, random_model("gpt2", 5), word_level_tokenizer(WORDS), max_shard_size="20KB")
     with pytest.raises(UserError, match=rf"but params.yaml says {found.source['sha256']}"):
         bring_in(job(tmp_path), Local(local=str(folder), sha256=found.source["sha256"]), "teacher")
@@ -90,10 +97,14 @@ def test_a_changed_directory_is_noticed(folder, tmp_path):
         (lambda folder: next(folder.glob("*-of-*.safetensors")).unlink(), "safetensors"),
         (lambda folder: next(folder.glob("*-of-*.safetensors")).write_bytes(b"12345"), "safetensors"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "no loadable tokenizer"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "no loadable tokenizer"),
+        (lambda folder: change(folder, n_embd=40), "no loadable checkpoint"),
+        (lambda folder: change(folder, n_layer="two"), "no loadable checkpoint"),
+        (lambda folder: (folder / "config.json").write_text("{"), "no loadable checkpoint"),
     ],
 )
 def test_a_spoiled_directory_is_one_line_and_leaves_nothing(folder, tmp_path, spoil, said):
-    """No configuration, a missing or a cut shard, no tokenizer."""
+    """No configuration or one of another model, a missing or a cut shard, no tokenizer or one that is none."""
     spoil(folder)
     with pytest.raises(UserError, match=said) as caught:
         bring_in(job(tmp_path), Local(local=str(folder)), "teacher")
@@ -101,10 +112,39 @@ def test_a_spoiled_directory_is_one_line_and_leaves_nothing(folder, tmp_path, sp
     assert not list(tmp_path.glob("to*"))
 
 
+def test_pickled_weights_that_are_none_are_one_line(folder, tmp_path):
+    """What a proxy answers in place of a file is no checkpoint."""
+    for file in folder.glob("*safetensors*"):
+        file.unlink()
+    (folder / "pytorch_model.bin").write_text("<html>")
+    with pytest.raises(UserError, match="no loadable checkpoint") as caught:
+        bring_in(job(tmp_path), Local(local=str(folder)), "teacher")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bert_as_it_was_trained_is_loaded_without_its_other_heads(tmp_path):
+    """Published BERTs have a pooler and a head for the next sentence: words behind a mask need neither."""
+    own = random_model("bert")
+    whole = BertForPreTraining(own.config)
+    whole.bert.load_state_dict(own.bert.state_dict(), strict=False)
+    whole.cls.predictions.load_state_dict(own.cls.predictions.state_dict())
+    tokenizer = word_level_tokenizer(WORDS, masked=True)
+    write_checkpoint(tmp_path / "from", whole, tokenizer)
+    bring_in(job(tmp_path), Local(local=str(tmp_path / "from")), "teacher")
+    ids = torch.tensor([[3, 4, 5]])
+    assert torch.allclose(load_model(tmp_path / "to", torch.device("cpu"))(ids).logits, own(ids).logits, atol=1e-6)
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(folder, tmp_path, monkeypatch):
+    """The model directory's size is known from the source."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(UserError, match="the model directory"):
+        find_checkpoint(Local(local=str(folder)), "mine", tmp_path, lambda _: None)
+
+
 def test_an_architecture_that_no_lens_knows_is_named(folder, tmp_path):
     """With those that are known."""
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "opt"}))
+    change(folder, model_type="opt")
     with pytest.raises(UserError, match="model type 'opt' is not supported; supported are gpt2, llama, bert"):
         bring_in(job(tmp_path), Local(local=str(folder)), "teacher")
 

@@ -91,6 +91,14 @@ def test_a_beginning_moves_all_positions_by_one(bytes_level):
     assert begun["read_at"] == plain["read_at"] == -1
 
 
+def test_a_beginning_that_is_also_the_unknown_token_is_no_unknown_word(bytes_level):
+    """GPT-2 has one token for the beginning, the end and what it does not know."""
+    bytes_level.unk_token = bytes_level.bos_token
+    (begun,) = encode_prompts([IN_1], Reader(bytes_level, "ours", begins=True))
+    bytes_level.unk_token = None
+    assert begun["ids"][0] == bytes_level.bos_token_id
+
+
 def test_a_space_that_stands_alone_before_every_answer_belongs_to_the_prompt(bytes_level):
     """Where a tokenizer keeps the space apart from a digit, the digit is the answer and the space its last token."""
     assert len(bytes_level(" 2")["input_ids"]) == 2

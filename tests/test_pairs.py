@@ -11,7 +11,7 @@ from distilled_circuits.models.shapes import student_from_layers
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.tasks.registry import vocabulary
 
-PAIRS = ["gpt2", "llama", "bert", "mismatched"]
+PAIRS = ["gpt2", "llama", "bert", "mismatched", "widths"]
 
 
 def write_pairs(folder: Path, lexicon) -> dict[str, dict[str, dict[str, str]]]:
@@ -25,7 +25,8 @@ def write_pairs(folder: Path, lexicon) -> dict[str, dict[str, dict[str, str]]]:
         "gpt2": (gpt2, student_from_layers(gpt2, [0, 2])),
         "llama": (llama, student_from_layers(llama, [0, 1])),  # depth-pruned, as Minitron is
         "bert": (bert, random_model("distilbert", vocabulary=sizes[1])),
-        "mismatched": (gpt2, random_model("distilbert", 3, vocabulary=sizes[1])),
+        "mismatched": (gpt2, random_model("distilbert", 3, vocabulary=sizes[1])),  # tokens of another number
+        "widths": (llama, gpt2),  # the same tokens, 24 channels beside 20
     }
     section: dict[str, dict[str, dict[str, str]]] = {}
     for pair, sides in models.items():

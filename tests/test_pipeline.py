@@ -243,7 +243,9 @@ def test_the_register_has_every_published_number(finished):
     both = [*rows, *compared["distillation_register"]]
     assert [(row["id"], row["published"]) for row in both] == [(entry["id"], entry["value"]) for entry in published]
     for row in rows:
-        assert row["verdict"].startswith("not measured" if row["measured"] is None else "not comparable, because mini is not ")
+        assert row["verdict"].startswith(
+            "not measured" if row["measured"] is None else "not comparable, because mini is not "
+        )
     by_id = {row["id"]: row for row in rows}
     task = compared["pairs"]["mini"]["tasks"]["numerals"]
     released = task["alignment"]["presets"]["released"]["score"]

@@ -44,10 +44,10 @@ def test_a_local_pair_says_what_is_written_and_what_it_needs(params, tmp_path, c
     params(mine={"teacher": source, "student": source, "needs": needs})
     assert main(["why"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"mine teacher: {tmp_path / 'model'}: 0.00 GB to fetch, 0.00 GB cached, 0.00 GB to write")
-    assert said[0].endswith("as bfloat16")
-    assert said[2].startswith("mine needs: 9 GB of disk, 3.5 GB of memory, a token of the hub whose owner has accepted")
-    assert said[2].endswith("licence: X")
+    assert said[1].startswith(f"mine teacher: {tmp_path / 'model'}: 0.00 GB to fetch, 0.00 GB cached, 0.00 GB to write")
+    assert said[1].endswith("as bfloat16")
+    assert said[0].startswith("mine needs: 9 GB of disk, 3.5 GB of memory, a token of the hub whose owner has accepted")
+    assert said[0].endswith("licence: X")
     assert said[3].startswith("all models: 0.00 GB to fetch into the hub's cache, 2 x 0.00 GB to write here")
     assert not (tmp_path / "results").exists()
 

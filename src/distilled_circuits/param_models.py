@@ -95,7 +95,7 @@ class Local(_Stored):
 
 def _kind(value: Any) -> str:
     """Return which kind of model a section describes, by a key that it alone has."""
-    keys = value if isinstance(value, dict) else vars(value)
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
     if "hub" in keys:
         return "from-hub"
     if "local" in keys:

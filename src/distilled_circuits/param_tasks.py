@@ -25,13 +25,15 @@ class TaskFile(Section):
     sha256: list[SHA256] = Field(default=[])
     title: str = ""
     space: bool = True
-    published_as: Literal["", "numerals", "words", "ioi", "simpleqa"] = ""
+    published_as: Literal["", "numerals", "words"] = ""
 
     @model_validator(mode="after")
     def _files_fit(self) -> TaskFile:
         outside = [file for file in self.files if not file.startswith(FOLDER) or ".." in file]
         if outside:
             raise ValueError(f"files has {outside[0]!r}, allowed: files below {FOLDER}, where a change is noticed")
+        if self.published_as and not (self.format == "lan2024" and self.sha256):
+            raise ValueError("published_as, allowed: of the format lan2024 with sha256, which say that they are those")
         if self.sha256 and len(self.sha256) != len(self.files):
             raise ValueError(f"sha256 has {len(self.sha256)} entries, allowed: none, or one a file ({len(self.files)})")
         return self

@@ -30,13 +30,15 @@ from distilled_circuits.param_analysis import (
 )
 from distilled_circuits.param_distillation import Condition, Distillation, Family
 from distilled_circuits.param_errors import explain, place_of
-from distilled_circuits.param_models import Pair, Scratch
+from distilled_circuits.param_models import Distilled, Pair, Scratch
 from distilled_circuits.param_tasks import TaskSource
 from distilled_circuits.param_types import Distinct, Section, TaskName
 from distilled_circuits.yaml_files import read_yaml
 
 GENERATED = get_args(TaskName)
 """Tasks that are made here."""
+TAKEN = {"teacher", "student", "replicas", "rivals"}
+"""Folders of a pair beside those of its tasks."""
 
 
 class Params(Section):
@@ -89,6 +91,8 @@ class Params(Section):
         for name in (*self.models, *self.sources, *self.family.students, *self.conditions):
             if not name.isidentifier():
                 raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
+        for name in TAKEN & self.sources.keys():
+            raise ValueError(f"sources names a task {name!r}, allowed: others (results/pairs/PAIR/{name} is taken)")
         return self
 
     @model_validator(mode="after")
@@ -116,12 +120,22 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _titles_differ(self) -> Params:
+        titles = [source.title for name in self.tasks if (source := self.sources[name]) != "generated" and source.title]
+        repeated = {title for title in titles if titles.count(title) > 1}
+        if repeated:
+            raise ValueError(f"sources has the title {repeated.pop()!r} for two tasks, allowed: each once")
+        return self
+
+    @model_validator(mode="after")
     def _battery_fits(self) -> Params:
         for name in self.battery.pairs:
             pair, other = self.models[name], self.battery.mismatched
-            if not pair.trained_here or {pair.teacher.architecture, pair.student.architecture} != {"gpt2"}:
+            distilled = pair.trained_here and isinstance(pair.student, Distilled)
+            if not distilled or pair.teacher.architecture != "gpt2":
                 raise ValueError(
-                    f"battery.pairs names {name!r}, allowed: pairs of GPT-2's architecture that are trained here, or []"
+                    f"battery.pairs names {name!r}, allowed: pairs of GPT-2's architecture that are trained and "
+                    "distilled here, or []"
                 )
             if pair.teacher.width % other.heads:
                 raise ValueError(

@@ -25,6 +25,8 @@ def models_of(params: Params) -> Iterator[str]:
     costs = []
     for name in params.pairs:
         pair = params.models[name]
+        if pair.needs:
+            yield f"{name} needs: {_needs(pair.needs)}"
         for side in ("teacher", "student"):
             source = getattr(pair, side)
             if isinstance(source, (Scratch, Distilled)):
@@ -33,8 +35,6 @@ def models_of(params: Params) -> Iterator[str]:
             label, cost = source_cost(source)
             costs.append(cost)
             yield f"{name} {side}: {cost.describe(label)} as {source.dtype}"
-        if pair.needs:
-            yield f"{name} needs: {_needs(pair.needs)}"
     yield from _disk(costs)
 
 

@@ -92,7 +92,7 @@ class HeadSets:
         return self._known[key]
 
     def logits(self, kept: Collection[Place]) -> torch.Tensor:
-        """Return the logits (prompt, vocabulary) at the last position with `kept` alone; `answers` then knows theirs.
+        """Return the logits (prompt, vocabulary) with `kept` alone; `answers` then knows theirs.
 
         Raises ValueError at a place that the model or the prompts do not have.
         """

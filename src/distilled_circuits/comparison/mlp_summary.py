@@ -17,7 +17,7 @@ MODELS = ("teacher", "student")
 
 
 def mlp_summary(found: Mapping[str, Any], similar: float, resamples: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the pairs of MLPs, groups of teacher MLPs ablated together, and what each MLP adds at the last token."""
+    """Return the pairs of MLPs, groups of teacher MLPs ablated together, and what each MLP adds to the answer."""
     return {
         "measure": str(found["measure"][0]),
         "same_tokens": bool(found["same_tokens"]),
@@ -88,7 +88,7 @@ def _groups(found: Mapping[str, Any], resamples: int, rng: np.random.Generator) 
 def _attribution(
     found: Mapping[str, Any], model: str, resamples: int, rng: np.random.Generator
 ) -> dict[str, Any] | None:
-    """Return what MLPs, all attention and the embedding add to the logit difference at the last token, in logits."""
+    """Return what MLPs, all attention and the embedding add to the logit difference, in logits."""
     if f"{model}/attribution_at_last/mlp" not in found:
         return None
     parts = {

@@ -148,7 +148,7 @@ def _panels(
     figure: Figure, titles: Sequence[str], xlabel: str, ylabel: str = "alignment", **shared: bool
 ) -> dict[str, Axes]:
     """Return panels side by side by title; the first one names the upward axis of all."""
-    panels = dict(zip(titles, figure.subplots(1, len(titles), **shared), strict=True))
+    panels = dict(zip(titles, figure.subplots(1, len(titles), squeeze=False, **shared)[0], strict=True))
     for title, axis in panels.items():
         axis.set_title(title, fontsize=9)
         axis.set_xlabel(xlabel)

@@ -64,7 +64,7 @@ def self_check(lens: Lens) -> dict[str, float]:
 
 
 def _from_blocks(blocks: Blocks, resid: torch.Tensor) -> torch.Tensor:
-    """Return logits at the last position of a pass that calls every part of every block by itself."""
+    """Return logits of a pass that calls every part of every block by itself."""
     for layer in range(blocks.dimensions.layers):
         attention = blocks.head_output(layer, blocks.heads(layer, resid)) + blocks.attention_bias(layer)
         mid = blocks.add_attention(layer, resid, attention)

@@ -19,7 +19,9 @@ WEIGHTS = {"model.safetensors": "model*-of-*.safetensors", "pytorch_model.bin": 
 """Weights in one file, and the pattern of their shards: transformers takes the first that is there, so do we."""
 NO_WEIGHTS = "no weights that transformers loads (model.safetensors, pytorch_model.bin, or their shards and index)"
 BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids")
-"""What is no weight in old checkpoints: `models.loading.OLD_BUFFERS`, whose import would bring torch in."""
+"""Ends of keys that old checkpoints store beside weights and no model needs."""
+OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.")
+"""Beginnings of keys that a BERT as it was trained has for another task than words behind a mask."""
 
 
 def check_weights(folder: Path) -> None:
@@ -28,14 +30,16 @@ def check_weights(folder: Path) -> None:
     Only headers are read. Pickled weights (`.bin`) have none: that they are there is all that is checked, and
     `torch.load(weights_only=True)`, which transformers uses, fails on a damaged one.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such directory: mend `local` in params.yaml")
     names = names_in(folder)
     files = weight_files(names)
     if not files:
         raise UserError(f"{folder}: {NO_WEIGHTS}")
     if files[0].endswith(".index.json"):
         try:
-            missing = sorted(set(read_plain_json(folder / files[0])["weight_map"].values()) - set(names))
-        except (KeyError, TypeError, AttributeError):
+            missing = sorted(set(map(str, read_plain_json(folder / files[0])["weight_map"].values())) - set(names))
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise UserError(f"{folder / files[0]}: it does not say which shard a weight is in") from None
         if missing:
             raise UserError(f"{folder / missing[0]}: missing, though {files[0]} names it: fetch or copy it again")
@@ -73,9 +77,9 @@ def read_header(path: Path) -> SafetensorsFileMetadata:
         raise UserError(f"{path}: a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
     try:
         header = parse_local_safetensors_file_metadata(path)
-    except errors.SafetensorsParsingError:
+        end = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=0)
+    except (errors.SafetensorsParsingError, AttributeError, IndexError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: truncated, or no safetensors file ({size} bytes): fetch or copy it again") from None
-    end = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=0)
     end += 8 + int.from_bytes(first, "little")
     if size != end:
         what = "truncated" if size < end else "damaged"
@@ -86,7 +90,11 @@ def read_header(path: Path) -> SafetensorsFileMetadata:
 def count(headers: Iterable[SafetensorsFileMetadata]) -> int:
     """Return how many parameters headers describe, without old buffers."""
     tensors = (item for header in headers for item in header.tensors.items())
-    return sum(tensor.parameter_count for name, tensor in tensors if not name.endswith(BUFFERS))
+    return sum(
+        tensor.parameter_count
+        for name, tensor in tensors
+        if not name.endswith(BUFFERS) and not name.startswith(OTHER_HEADS)
+    )
 
 
 def local_parameters(folder: Path, weights: Iterable[str]) -> int | None:

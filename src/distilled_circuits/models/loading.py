@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from distilled_circuits.artifacts import digest
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.architectures import architecture_of
-
-OLD_BUFFERS = (".attn.bias", ".attn.masked_bias", ".position_ids")
-"""What old checkpoints store beside weights and no model needs: the only keys that may be left over."""
+from distilled_circuits.models.checkpoint_files import BUFFERS, OTHER_HEADS
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -32,10 +32,8 @@ def choose_device(wanted: str) -> torch.device:
 
 def load_config(folder: Path) -> PretrainedConfig:
     """Return a model directory's configuration; raise UserError when it has none that can be read."""
-    try:
+    with _one_line(folder, "no loadable checkpoint"):
         return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: no loadable checkpoint ({str(error).splitlines()[0]})") from None
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -49,8 +47,8 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None = N
 
     logging.disable_progress_bar()
     config = one_kernel_gelu(load_config(folder))
-    try:
-        hf_class = getattr(transformers, architecture_of(config.model_type).hf_class)
+    hf_class = getattr(transformers, architecture_of(config.model_type).hf_class)
+    with _one_line(folder, "no loadable checkpoint"):
         model, report = hf_class.from_pretrained(
             folder,
             config=config,
@@ -59,11 +57,9 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None = N
             output_loading_info=True,
             local_files_only=True,
         )
-    except (OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UserError(f"{folder}: no loadable checkpoint ({first_line})") from None
     for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
-        wrong = sorted(str(key) for key in report[kind] if not str(key).endswith(OLD_BUFFERS))
+        found = [str(key) for key in report[kind] if not str(key).endswith(BUFFERS)]
+        wrong = sorted(key for key in found if kind != "unexpected_keys" or not key.startswith(OTHER_HEADS))
         if wrong:
             keys = ", ".join(wrong[:3])
             raise UserError(f"{folder}: the checkpoint does not fill the model, {kind.replace('_', ' ')}: {keys}")
@@ -79,11 +75,20 @@ def one_kernel_gelu(config: PretrainedConfig) -> PretrainedConfig:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load a model directory's tokenizer; raise UserError when it has none."""
-    try:
+    with _one_line(folder, "no loadable tokenizer"):
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise UserError(f"{folder}: no loadable tokenizer ({first_line})") from None
+
+
+@contextmanager
+def _one_line(folder: Path, what: str) -> Iterator[None]:
+    """Turn whatever a damaged file makes transformers raise into one line; a lack of memory stays what it is."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - pickles, JSON, shapes and types each fail in a way of their own
+        said = str(error).strip().splitlines() or [""]
+        raise UserError(f"{folder}: {what} ({type(error).__name__}: {said[0]})") from None
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> dict[str, str]:
@@ -91,7 +96,4 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     logging.disable_progress_bar()
     model.save_pretrained(folder, max_shard_size="1TB")  # one file, whatever its size
     tokenizer.save_pretrained(folder)
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in sorted(file.name for file in folder.iterdir())
-    }
+    return {name: digest(folder / name) for name in sorted(file.name for file in folder.iterdir())}

@@ -17,7 +17,7 @@ OTHER_NAMES = {"llama-3.1-8b": "llama", "minitron-4b-depth": "minitron"}
 CORRUPTED_MEANS = ("Table 1", "Table 2", "3.1.1", "Appendix L", "Appendix N")
 """Where the paper's numbers are of ablation by means over corrupted prompts."""
 SCORES = ("Table 3", "Table 5", "4.2.1")
-"""Where they are alignment scores."""
+"""Where they are alignment scores, Table 3 in one of its rows."""
 FAULTS = {
     "bert/distilbert": "its code set token positions to zero, not heads",
     "gpt2/distilbert": "its code set channels of the residual stream and token positions to zero, not heads",
@@ -25,6 +25,13 @@ FAULTS = {
     "gpt2/distilgpt2": "its notebook's teacher was damaged: the same prompts give another logit difference elsewhere",
 }
 """What is known of how the paper's alignment scores were made, by pair."""
+OTHER_PROMPTS = {
+    "bert": "its prompts are the first 101 of one kind, renumbered",
+    "distilbert": "its prompts are the first 101 of one kind, renumbered",
+    "llama": "its prompts have a space behind them, and most were read at another place",
+    "minitron": "its prompts have a space behind them, and most were read at another place",
+}
+"""Models that the paper asked something else, by its names for them."""
 
 
 def verdict(entry: dict[str, Any], measured: dict[str, Any], pair: dict[str, Any], task: dict[str, Any] | None) -> str:
@@ -45,33 +52,34 @@ def verdict(entry: dict[str, Any], measured: dict[str, Any], pair: dict[str, Any
 
 
 def _why_not(entry: dict[str, Any], pair: dict[str, Any], task: dict[str, Any] | None) -> str | None:
-    setting = entry["setting"]
-    other = _other_models(setting, pair)
-    if other:
-        return other
-    if task is not None and task["published_as"] != setting.get("task"):
-        return f"{task['title'].lower()} here has prompts of our own"
-    if entry["where"] in CORRUPTED_MEANS and pair["ablation"] != "corrupted_mean":
+    setting, where = entry["setting"], entry["where"]
+    names = [OTHER_NAMES.get(name, name) for name in (setting.get("pair") or setting["model"]).split("/")]
+    if not _are_these(names, pair):
+        return f"{pair['pair']} is not {'/'.join(names)}"
+    if task is None or not task["published_as"] or task["published_as"] != setting.get("task", task["published_as"]):
+        return f"{task['title'].lower() if task else 'what was measured'} here has prompts of our own"
+    if where in SCORES and entry["quantity"].startswith("alignment"):
+        return FAULTS["/".join(names)]
+    asked = next((OTHER_PROMPTS[name] for name in names if name in OTHER_PROMPTS), None)
+    if asked:
+        return asked
+    if where in CORRUPTED_MEANS and pair["ablation"] != "corrupted_mean":
         return f"components are ablated by {pair['ablation'].replace('_', ' ')} here"
-    if setting.get("pair") in FAULTS and (
-        entry["where"] in SCORES or (setting["pair"] == "bert/distilbert" and entry["where"] in CORRUPTED_MEANS)
-    ):
-        return FAULTS[setting["pair"]]
     return None
 
 
-def _other_models(setting: dict[str, Any], pair: dict[str, Any]) -> str | None:
-    """Say which models these are, where they are not the ones that the number is of."""
+def _are_these(names: list[str], pair: dict[str, Any]) -> bool:
+    """Return whether a pair's models are those that a number is of, each on its side."""
     sources = {side: found["source"].get("hub") for side, found in pair["models"].items()}
-    wanted = (setting.get("pair") or setting["model"]).split("/")
-    # A number of one model alone says so; a pair is named teacher first.
-    expected = dict(zip(("teacher", "student"), wanted, strict=True)) if len(wanted) > 1 else {"": wanted[0]}
-    for side, name in expected.items():
-        known = MODELS[OTHER_NAMES.get(name, name)]
-        found = {sources[side]} if side else set(sources.values())
-        if not found & set(known):
-            return f"{pair['pair']} is not {'/'.join(wanted)}"
-    return None
+    expected = dict(zip(sources, names, strict=True)) if len(names) > 1 else {side_of(names[0]): names[0]}
+    return all(sources[side] in MODELS[name] for side, name in expected.items())
+
+
+def side_of(model: str) -> str:
+    """Return which model of a pair a name of the paper means: a side, or the side that the model is on there."""
+    if model in ("teacher", "student"):
+        return model
+    return "student" if model.startswith("distil") or "minitron" in model else "teacher"
 
 
 def _numbers_of_prompts(entry: dict[str, Any], task: dict[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from distilled_circuits.comparison.variants import TABLE_5
 from distilled_circuits.lens.components import Component
-from distilled_circuits.report.comparability import verdict
+from distilled_circuits.report.comparability import side_of, verdict
 
 FIRST_PAPER = "2505.10822v2"
 STAND_INS = {"simpleqa": "facts"}
@@ -61,7 +61,8 @@ def _verdict(entry: dict[str, Any], measured: Measured, pair: dict[str, Any]) ->
             return f"not measured: {absent}"
         return "not measured in this run" if has_finder else "not measured by this version"
     by = "; by the released variant, as most likely there"
-    said = verdict(entry, measured, pair, _task(entry["setting"], pair))
+    # A brittleness is of numerals, though its setting does not say so.
+    said = verdict(entry, measured, pair, _task({"task": "numerals", **entry["setting"]}, pair))
     return said + (by if (entry["where"], entry["quantity"]) == ("Table 3", "alignment") else "")
 
 
@@ -88,10 +89,7 @@ def _task(setting: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any] | Non
 
 
 def _side(setting: dict[str, Any]) -> str:
-    model = setting.get("model", "teacher")
-    if model in ("teacher", "student"):
-        return model
-    return "student" if model.startswith("distil") or "minitron" in model else "teacher"
+    return side_of(setting.get("model", "teacher"))
 
 
 def _value(value: float) -> dict[str, Any]:
@@ -228,8 +226,8 @@ def _probe_at(role: str, target: str) -> Finder:
 
 def _plateau(setting: dict[str, Any], pair: dict[str, Any]) -> Measured:
     task = _task(setting, pair)
-    found = task and task["noise"] and task["noise"]["presets"]["printed"]["plateau"]
-    return {key: found[key] for key in ("value", "interval95")} if found else None
+    curve = task and task["noise"] and task["noise"]["presets"].get("printed")
+    return {key: curve["plateau"][key] for key in ("value", "interval95")} if curve else None
 
 
 EVERY_ELEMENT = "each element of the sequence, on average"

@@ -73,20 +73,21 @@ def targets_of(
     The elements of a clean sequence determine each other, so what is asked about single elements is asked of corrupted
     prompts, whose elements are independent; only the next one needs a sequence that goes on.
     """
-    if "numerals" in positions:
+    if "numerals" in positions and positions["numerals"].shape[1] > 1:
         return _sequence_targets(corrupted, answers, positions)
     last = positions["last"]
     # Several wordings ask about one fact: a probe that has seen one of them would know the person.
-    units = (
-        np.take_along_axis(clean, positions["subject"], axis=1)[:, 0]
-        if {"relation", "subject"} <= positions.keys()
-        else None
-    )
-    targets = {"answer": Target("the answer, at the last token", ("clean",), last, answers[:, None], units=units)}
+    units = None
+    if {"relation", "subject"} <= positions.keys():
+        subjects = np.take_along_axis(clean, positions["subject"], axis=1)[:, 0]
+        units = subjects if len(np.unique(subjects)) > 1 else None
+    targets = {"answer": Target("the answer, where it is read", ("clean",), last, answers[:, None], units=units)}
     if "s2" in positions:
         third = np.concatenate([positions["s2"], positions["s2"]], axis=1)
         repeated = np.tile([1, 0], (len(third), 1))
-        targets["subject"] = Target("the repeated name, at the last token", ("clean",), last, distractors[:, None])
+        targets["subject"] = Target(
+            "the repeated name, where the answer is read", ("clean",), last, distractors[:, None]
+        )
         targets["prior_occurrence"] = Target(
             "whether the third name stood there before (clean against corrupted prompts)", ("clean", "corrupted"),
             third, repeated, yes_or_no=True, of_heads=True, pooled=True,
@@ -102,7 +103,7 @@ def _sequence_targets(corrupted: Indices, answers: Indices, positions: Mapping[s
     seen = (same & np.tri(number, k=-1, dtype=bool)).any(-1).astype(int)
     single = {
         f"element_{index + 1}": Target(
-            f"element {index + 1} of the sequence, at the last token", ("corrupted",), last, elements[:, [index]]
+            f"element {index + 1} of the sequence, where the answer is read", ("corrupted",), last, elements[:, [index]]
         )
         for index in range(number)
     }
@@ -110,10 +111,10 @@ def _sequence_targets(corrupted: Indices, answers: Indices, positions: Mapping[s
     return {
         **single,
         "all_elements": Target(
-            "all elements of the sequence, at the last token", ("corrupted",) * number,
+            "all elements of the sequence, where the answer is read", ("corrupted",) * number,
             np.repeat(last, number, axis=1), elements, joint=True,
         ),
-        "next_element": Target("the next element, at the last token", ("clean",), last, answers[:, None]),
+        "next_element": Target("the next element, where the answer is read", ("clean",), last, answers[:, None]),
         "previous_element": Target("the element before, at each element", labels=elements[:, :-1], **behind),
         "prior_occurrence": Target(
             "whether the element stood there before, at each element", labels=seen[:, 1:], yes_or_no=True, **behind

@@ -40,7 +40,7 @@ def alignment_pictures(task: TaskResults, numbers: Mapping[str, Any], plateau: f
         )
         if found["survey"]:
             shown["survey"] = Picture.of(
-                survey_curves(found["survey"], list(PRESETS)),
+                survey_curves(found["survey"], [name for name in PRESETS if name in found["presets"]]),
                 f"The other readings of “the student's activations”, mean over {found['survey'][0]['seeds']} seeds. "
                 "Absolute noise is in the activation's own units, relative noise in its standard deviations.",
                 "alignment under noise, by reading",

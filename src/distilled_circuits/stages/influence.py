@@ -36,7 +36,9 @@ def run(job: Job) -> None:
 
     sizes = [Dimensions.of(load_config(job.input(name))) for name in MODELS]
     total = sum(size.layers * (size.heads + 1) for size in sizes)
-    provenance = job.provenance("influence/2", device=device, dtype=settings.dtype)
+    stored = {str(load_config(job.input(name)).dtype).removeprefix("torch.") for name in MODELS}
+    computed = " and ".join(sorted(stored)) if dtype is None else settings.dtype
+    provenance = job.provenance("influence/2", device=device, dtype=computed)
     with write_hdf5(job.output("influence"), provenance) as file, track(total, f"{job.name} components") as progress:
         for name in MODELS:  # one model in memory at a time
             self_check(lens_of(name))

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from distilled_circuits.artifacts import check_space
 from distilled_circuits.models.checkpoints import find_checkpoint
 from distilled_circuits.models.loading import load_model, load_tokenizer
 from distilled_circuits.models.recipes import Data, distil, train_from_scratch
@@ -45,9 +44,8 @@ def bring_in(job: Job, source: Any, name: str) -> None:
 
     What is fetched, cached and written is said first. Raises UserError with a remedy where that cannot be done.
     """
-    found = find_checkpoint(source, job.name, _say)
     path: Path = job.output(name)
-    check_space(path.parent, found.cost.written, f"{job.name}: the model directory", _say)
+    found = find_checkpoint(source, job.name, path.parent, _say)
     model = load_model(found.folder, torch.device("cpu"), getattr(torch, source.dtype))
     tokenizer = load_tokenizer(found.folder)
     reading = {"begins": source.begins, "after_mask": source.after_mask}

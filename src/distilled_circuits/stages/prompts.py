@@ -35,7 +35,7 @@ def run(job: Job) -> None:
         title = TASKS[name].title
         encoded = _made(job, readers)
     else:
-        title = source.title or FORMATS[source.format].title
+        title = source.title or f"{name}, {FORMATS[source.format].title}"
         encoded = _read(files, source, readers, settings)
     records, left_out = encoded
     if len(records[0]) < FEWEST:
@@ -79,4 +79,6 @@ def _read(files: Sequence[Path], source: Any, readers: Sequence[Reader], setting
     answers = AnswerForm(form.first_token, source.space)
     if not form.one_length:
         return encode_alike(prompts, readers, settings.number, answers)
-    return [encode_prompts(prompts[: settings.number], reader, answers) for reader in readers], {}
+    beyond = max(0, len(prompts) - settings.number)
+    left_out = {"beyond prompts.number": beyond} if beyond else {}
+    return [encode_prompts(prompts[: settings.number], reader, answers) for reader in readers], left_out

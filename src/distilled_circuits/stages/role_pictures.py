@@ -46,8 +46,8 @@ def head_pictures(task: TaskResults) -> dict[str, Any]:
         patterns = {model: task.heads[f"{model}/mean_pattern"][best[model].layer, best[model].head] for model in MODELS}
         maps[role] = Picture.of(
             attention_maps(patterns, titles, {model: task.heads[f"{model}/cells/{role}"] for model in MODELS}, tokens),
-            f"{_sentence(played['teacher']['title'])}: mean attention from each token (row) to each earlier one, N = "
-            f"{count} prompts. Outlined: the cells that define the role; dashed: in a part of the prompts.",
+            f"{_sentence(played['teacher']['title'])}: mean attention from each token (row) to those that it reads, "
+            f"N = {count} prompts. Outlined: the cells that define the role; dashed: in a part of the prompts.",
             f"attention of the {played['teacher']['title']}",
         )
     return {
@@ -94,7 +94,7 @@ def mlp_pictures(task: TaskResults, numbers: Mapping[str, Any], similar: float) 
         ),
         "logit_lens": Picture.of(
             logit_lens_curves(numbers["logit_lens"]),
-            f"Logit lens: the stream at the last token after each layer, read through the final norm and the "
+            f"Logit lens: the stream where the answer is read, after each layer, through the final norm and the "
             f"unembedding. Mean probability and median rank over N = {count} prompts; 0: the embedding.",
             "logit lens",
         ),
@@ -122,7 +122,7 @@ def role_pictures(task: TaskResults, numbers: Mapping[str, Any], first: int) -> 
                 }
             ),
             f"Share of N = {count} prompts in which the answer or the distractor is among the first {first} tokens "
-            "that a head's output at the last token promotes. On sequences: the successor and the copy score.",
+            "that a head's output promotes where the answer is read. On sequences: the successor and the copy score.",
             "scores of heads' outputs",
         ),
         "probes": Picture.of(

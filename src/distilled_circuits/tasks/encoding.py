@@ -162,8 +162,10 @@ def _text(text: str, lead: list[int], reader: Reader) -> tuple[list[int], Sequen
 
 def _check_known(prompt: Prompt, text: str, ids: list[int], offsets: Sequence[Span], reader: Reader) -> None:
     """Raise UserError for a word that the tokenizer does not know: the model would read a stand-in for it."""
-    if reader.tokenizer.unk_token_id in ids:
-        start, end = offsets[ids.index(reader.tokenizer.unk_token_id) - int(not reader.masked and reader.begins)]
+    # A beginning that we put there may be the same token: GPT-2 has one for everything.
+    own = ids[int(not reader.masked and reader.begins) :]
+    if reader.tokenizer.unk_token_id in own:
+        start, end = offsets[own.index(reader.tokenizer.unk_token_id)]
         raise UserError(
             f"{_place(prompt)}{reader.name} does not know {text[start:end]!r} of {text!r}: take other words"
         )
@@ -185,7 +187,8 @@ def _shared_space(words: Sequence[list[int]], tokenizer: Any) -> list[int]:
 def _answer_id(prompt: Prompt, word: str, ids: list[int], reader: Reader, form: AnswerForm) -> int:
     """Return the token of a word as it follows the prompt."""
     tokenizer = reader.tokenizer
-    if not ids or (len(ids) > 1 and not form.first_token) or ids[0] == tokenizer.unk_token_id:
+    several, unknown = len(ids) > 1 and not form.first_token, tokenizer.unk_token_id
+    if not ids or several or ids[0] == unknown or not tokenizer.decode(ids[0]).strip():
         pieces = tokenizer.convert_ids_to_tokens(ids)
         raise UserError(
             f"{_place(prompt)}the answer {word!r} of the prompt {prompt.clean!r} is not one token of {reader.name}: it "
