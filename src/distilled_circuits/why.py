@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from distilled_circuits.models.checkpoints import source_cost
-from distilled_circuits.models.hub import Cost
+from distilled_circuits.models.hub import GB, Cost
 from distilled_circuits.param_models import Distilled, Scratch
 from distilled_circuits.params import Params
 
-GB = 1e9
 COPIES = 2
 """A model directory is in results and in DVC's cache; where the file system shares blocks, it takes them once."""
 
