@@ -13,6 +13,7 @@ from distilled_circuits.models.loading import choose_device, load_model, load_to
 from distilled_circuits.models.shapes import new_gpt2, student_from_layers
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.models.training import (
+    CAUSAL,
     Schedule,
     language_loss,
     softened_divergence,
@@ -100,7 +101,7 @@ def test_training_repeats_and_reports(lexicon, tokenizer):
         seen = []
         log = train(
             model,
-            teacher_loss(model, 0.1),
+            teacher_loss(model, 0.1, CAUSAL),
             training_batches(lexicon, tokenizer, MIXTURE, 8, 0, CPU),
             Schedule(20, 0.01, 5, 0.01, 10),
             evaluation_questions(lexicon, Reader(tokenizer, "ours"), CPU),

@@ -5,15 +5,10 @@ import torch
 from checkpoints import random_model
 from torch.nn.functional import cross_entropy
 
-from distilled_circuits.models.masked import (
-    MaskedBatch,
-    language_loss,
-    mask_logits,
-    masked_batches,
-    masked_student_loss,
-)
+from distilled_circuits.models.masked import MASKED, MaskedBatch, language_loss, mask_logits, masked_batches
 from distilled_circuits.models.recipes import Data, distil, train_from_scratch
 from distilled_circuits.models.shapes import student_from_layers
+from distilled_circuits.models.training import student_loss
 from distilled_circuits.param_models import Distilled, Scratch
 
 CPU = torch.device("cpu")
@@ -91,7 +86,7 @@ def test_masked_losses_by_hand():
     others = cross_entropy(whole[1, 1], targets[1, 1])
     found = language_loss(mask_logits(model, batch), batch, 0.3)
     assert torch.allclose(found, answers + 0.3 * others)
-    alike = masked_student_loss(model, model, 2.0, 1.0, 0.5, 0.3)(batch)
+    alike = student_loss(model, model, 2.0, 1.0, 0.5, 0.3, MASKED)(batch)
     assert torch.allclose(alike, 0.5 * found, atol=1e-5)  # its own teacher: no divergence
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distilled_circuits.artifacts import check_space
+from distilled_circuits.artifacts import check_space, digest
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.checkpoint_files import weight_files
 from distilled_circuits.models.hub import Cost, fetch, hub_cost, labelled, local_cost
@@ -45,15 +45,15 @@ def find_checkpoint(source: Any, label: str, target: Path, say: Callable[[str], 
         snapshot = fetch(source.hub, source.revision)
         return Checkpoint(snapshot.folder, cost, "hub", {"hub": source.hub, "revision": snapshot.revision})
     folder = _folder(source)
-    digest = weights_digest(folder)
+    found = weights_digest(folder)
     if source.sha256 is None:
-        say(f"{label}: no sha256 in params.yaml, so a change of {folder} will not be noticed; it is {digest}")
-    elif digest != source.sha256:
+        say(f"{label}: no sha256 in params.yaml, so a change of {folder} will not be noticed; it is {found}")
+    elif found != source.sha256:
         raise UserError(
-            f"{folder}: the weights have the SHA-256 {digest}, but params.yaml says {source.sha256}: they are others "
+            f"{folder}: the weights have the SHA-256 {found}, but params.yaml says {source.sha256}: they are others "
             "than those that were meant; put this one there to use them"
         )
-    return Checkpoint(folder, cost, "local", {"local": source.local, "sha256": digest})
+    return Checkpoint(folder, cost, "local", {"local": source.local, "sha256": found})
 
 
 def _folder(source: Any) -> Path:
@@ -65,10 +65,8 @@ def _folder(source: Any) -> Path:
 
 def weights_digest(folder: Path) -> str:
     """Return the SHA-256 of a directory's weights; of several files that of their digests, one a line in order."""
-    digests = []
-    for name in sorted(weight_files([path.name for path in folder.iterdir()])):
-        with (folder / name).open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    names = sorted(weight_files([path.name for path in folder.iterdir()]))
+    digests = [digest(folder / name) for name in names]
     if len(digests) == 1:
         return digests[0]
-    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{each}\n" for each in digests).encode()).hexdigest()

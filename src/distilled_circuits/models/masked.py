@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.models.corpus import draw_text
-from distilled_circuits.models.training import softened_divergence
+from distilled_circuits.models.training import Reading
 from distilled_circuits.tasks.lexicon import Lexicon
 
 MASKED_SHARE = 0.15
@@ -63,11 +63,6 @@ def _cut(lexicon: Lexicon, mixture: Mapping[str, float], rng: random.Random) -> 
     return example.text[:end], start
 
 
-def masked_loss(model: PreTrainedModel, text_weight: float) -> Callable[[MaskedBatch], torch.Tensor]:
-    """Return the loss of training from scratch."""
-    return lambda batch: language_loss(mask_logits(model, batch), batch, text_weight)
-
-
 def mask_logits(model: PreTrainedModel, batch: MaskedBatch) -> torch.Tensor:
     """Return logits (mask, vocabulary) at all masks of a batch, in the order of its rows."""
     logits = model(batch.ids, attention_mask=batch.is_there.long()).logits
@@ -81,21 +76,5 @@ def language_loss(logits: torch.Tensor, batch: MaskedBatch, text_weight: float) 
     return losses[answers].mean() + text_weight * losses[~answers].mean()
 
 
-def masked_student_loss(
-    model: PreTrainedModel,
-    teacher: PreTrainedModel,
-    temperature: float,
-    kl_weight: float,
-    lm_weight: float,
-    text_weight: float,
-) -> Callable[[MaskedBatch], torch.Tensor]:
-    """Return the loss of distillation: softened KL to the teacher at all masks plus the language-model loss."""
-
-    def loss(batch: MaskedBatch) -> torch.Tensor:
-        with torch.no_grad():
-            target = mask_logits(teacher, batch)
-        logits = mask_logits(model, batch)
-        divergence = softened_divergence(logits, target, temperature)
-        return kl_weight * divergence + lm_weight * language_loss(logits, batch, text_weight)
-
-    return loss
+MASKED = Reading(mask_logits, language_loss)
+"""Of a model that fills in masks: teacher and student are compared where they stand."""

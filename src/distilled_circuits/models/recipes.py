@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.lens.architectures import architecture_of
 from distilled_circuits.models.corpus import evaluation_questions, training_batches
-from distilled_circuits.models.masked import masked_batches, masked_loss, masked_student_loss
+from distilled_circuits.models.masked import MASKED, masked_batches
 from distilled_circuits.models.shapes import new_model
 from distilled_circuits.models.tokenizer import word_level_tokenizer
-from distilled_circuits.models.training import Evaluation, Schedule, student_loss, teacher_loss, train
+from distilled_circuits.models.training import CAUSAL, Evaluation, Reading, Schedule, student_loss, teacher_loss, train
 from distilled_circuits.tasks.encoding import Reader
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.registry import vocabulary
@@ -42,6 +42,11 @@ class Data:
         return make(self.lexicon, self.tokenizer, self.mixture, batch_size, seed, self.device)
 
     @property
+    def reading(self) -> Reading:
+        """How the models read those batches, and what they lose on them."""
+        return MASKED if self.masked else CAUSAL
+
+    @property
     def reader(self) -> Reader:
         """How the models read prompts."""
         return Reader(self.tokenizer, "the tokenizer of the word lists", self.masked)
@@ -51,7 +56,7 @@ def train_from_scratch(recipe: Any, seed: int, data: Data, label: str) -> tuple[
     """Return a model trained by a `models.*` section, and its log; `seed` is of weights and text order."""
     torch.manual_seed(seed)
     model = new_model(recipe, data.tokenizer).to(data.device)
-    loss = (masked_loss if data.masked else teacher_loss)(model, recipe.text_weight)
+    loss = teacher_loss(model, recipe.text_weight, data.reading)
     return model, _train(model, loss, recipe, seed, data, label)
 
 
@@ -60,7 +65,7 @@ def distil(
 ) -> list[Evaluation]:
     """Train a student in place by a student's recipe (a `models.*.student` section); `seed` orders the text."""
     weights = recipe.temperature, recipe.kl_weight, recipe.lm_weight, recipe.text_weight
-    loss = (masked_student_loss if data.masked else student_loss)(student, teacher, *weights)
+    loss = student_loss(student, teacher, *weights, data.reading)
     return _train(student, loss, recipe, seed, data, label)
 
 

@@ -125,14 +125,24 @@ def new_bert(
 
 
 def new_distilbert(
-    vocabulary: int, layers: int, heads: int, width: int, initial_scale: float, padding: int
+    vocabulary: int,
+    layers: int,
+    heads: int,
+    width: int,
+    initial_scale: float,
+    padding: int,
+    positions: int = MAXIMUM_POSITIONS,
+    inner: int | None = None,
 ) -> DistilBertForMaskedLM:
-    """Return a DistilBERT with random weights and no dropout; seed torch before calling."""
+    """Return a DistilBERT with random weights and no dropout; seed torch before calling.
+
+    `inner` is the MLPs' width, four times the stream's where nothing is said.
+    """
     config = DistilBertConfig(
         vocab_size=vocabulary,
-        max_position_embeddings=MAXIMUM_POSITIONS,
+        max_position_embeddings=positions,
         dim=width,
-        hidden_dim=4 * width,
+        hidden_dim=inner or 4 * width,
         n_layers=layers,
         n_heads=heads,
         initializer_range=initial_scale,
@@ -173,19 +183,15 @@ def student_from_layers(
 
 def _distilbert_from_bert(teacher: PreTrainedModel, layers: Sequence[int]) -> DistilBertForMaskedLM:
     config = teacher.config
-    student = DistilBertForMaskedLM(
-        DistilBertConfig(
-            vocab_size=config.vocab_size,
-            max_position_embeddings=config.max_position_embeddings,
-            dim=config.hidden_size,
-            hidden_dim=config.intermediate_size,
-            n_layers=len(layers),
-            n_heads=config.num_attention_heads,
-            initializer_range=config.initializer_range,
-            dropout=0.0,
-            attention_dropout=0.0,
-            pad_token_id=config.pad_token_id,
-        )
+    student = new_distilbert(
+        config.vocab_size,
+        len(layers),
+        config.num_attention_heads,
+        config.hidden_size,
+        config.initializer_range,
+        config.pad_token_id,
+        config.max_position_embeddings,
+        config.intermediate_size,
     )
     bert, head = teacher.bert, teacher.cls.predictions
     for own, other in FROM_BERT.items():

@@ -26,6 +26,14 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a kind of model reads a batch (its logits) and what it loses on it (logits, batch, weight of the text)."""
+
+    logits: Callable[[PreTrainedModel, Any], torch.Tensor]
+    loss: Callable[[torch.Tensor, Any, float], torch.Tensor]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How long and how fast to train: AdamW, linear warm-up, cosine decay to zero."""
 
@@ -58,9 +66,18 @@ def softened_divergence(student: torch.Tensor, teacher: torch.Tensor, temperatur
     return temperature**2 * kl_div(log_student, probabilities, reduction="batchmean")
 
 
-def teacher_loss(model: PreTrainedModel, text_weight: float) -> Callable[[Batch], torch.Tensor]:
+def all_logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Return logits (row, pos, vocabulary) at every token of a batch."""
+    return model(batch.ids, use_cache=False).logits
+
+
+CAUSAL = Reading(all_logits, language_loss)
+"""Of a model that predicts each next token; the masked one is in `models/masked.py`."""
+
+
+def teacher_loss(model: PreTrainedModel, text_weight: float, reading: Reading) -> Callable[[Any], torch.Tensor]:
     """Return the loss of training from scratch."""
-    return lambda batch: language_loss(_logits(model, batch), batch, text_weight)
+    return lambda batch: reading.loss(reading.logits(model, batch), batch, text_weight)
 
 
 def student_loss(
@@ -70,15 +87,16 @@ def student_loss(
     kl_weight: float,
     lm_weight: float,
     text_weight: float,
-) -> Callable[[Batch], torch.Tensor]:
+    reading: Reading,
+) -> Callable[[Any], torch.Tensor]:
     """Return the loss of distillation: softened KL to the teacher plus the language-model loss (DC App. A.1)."""
 
-    def loss(batch: Batch) -> torch.Tensor:
+    def loss(batch: Any) -> torch.Tensor:
         with torch.no_grad():
-            target = _logits(teacher, batch)
-        logits = _logits(model, batch)
+            target = reading.logits(teacher, batch)
+        logits = reading.logits(model, batch)
         divergence = softened_divergence(logits, target, temperature)
-        return kl_weight * divergence + lm_weight * language_loss(logits, batch, text_weight)
+        return kl_weight * divergence + lm_weight * reading.loss(logits, batch, text_weight)
 
     return loss
 
@@ -133,10 +151,6 @@ def accuracies(model: PreTrainedModel, questions: Sequence[Questions]) -> dict[s
         logits = model(asked.ids, **options).logits[:, asked.read_at]
         result[asked.task] = (logits.argmax(-1) == asked.answers).double().mean().item()
     return result
-
-
-def _logits(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    return model(batch.ids, use_cache=False).logits
 
 
 def _evaluate(

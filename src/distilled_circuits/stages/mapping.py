@@ -74,7 +74,7 @@ def run(job: Job) -> None:
     exam = Examination.stored(job.input("questions"), device, settings)
     questions = exam.circuit
     found = {}
-    # The number of steps depends on what is found; the sweeps over single heads are the longest part of it.
+    # How long the search takes depends on what is found; what can be counted are the sweeps over single heads.
     models = {"teacher": job.input("teacher"), "student": job.input("base")}
     lenses = {side: HookLens(load_model(path, device)) for side, path in models.items()}
     means = {side: exam.means(lens) for side, lens in lenses.items()}

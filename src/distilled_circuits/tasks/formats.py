@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distilled_circuits.artifacts import digest
 from distilled_circuits.errors import UserError
 from distilled_circuits.tasks.causal_tom import read_causal_tom
 from distilled_circuits.tasks.ioi_text import read_ioi
@@ -104,14 +104,13 @@ def read_prompts(format_name: str, paths: Sequence[Path], digests: Sequence[str]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such file; docs/data.md says where to get it")
-    for path, digest in zip(paths, digests, strict=bool(digests)):
-        _check_digest(path, digest)
+    for path, expected in zip(paths, digests, strict=bool(digests)):
+        _check_digest(path, expected)
     return form.read(paths, rng)
 
 
 def _check_digest(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest(path)
     if found != expected.lower():
         raise UserError(
             f"{path}: SHA-256 {found}, expected {expected}: the file differs from the one that params.yaml was written "
