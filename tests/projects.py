@@ -99,8 +99,13 @@ def call(folder: Path, *command: str, check: bool = True, **variables: str) -> s
 def git_init(folder: Path) -> None:
     """Make a folder a git repository with all its files committed."""
     call(folder, "git", "init", "--quiet")
+    git_commit(folder, "start")
+
+
+def git_commit(folder: Path, message: str) -> None:
+    """Commit all files of a repository that are not ignored."""
     call(folder, "git", "add", "--all")
-    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", "start")
+    call(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", message)
 
 
 def smoke_params(**changes: Any) -> dict[str, Any]:

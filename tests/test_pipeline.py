@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 import yaml
-from projects import call, smoke_project
+from projects import call, git_commit, smoke_project
 
 from distilled_circuits.artifacts import read_provenance
 from distilled_circuits.audit import audit_artifacts
@@ -329,3 +329,28 @@ def test_an_imported_circuit_takes_the_place_of_pruning(finished, tmp_path):
     for model in ("teacher", "student"):
         assert imported[model]["nodes"] == pruned[model]["nodes"]
         assert imported[model]["trace"] == []
+
+
+def test_diff_finds_what_another_threshold_changed(finished, tmp_path):
+    """A run and its commit are the same; circuits pruned anew are held against those in the cache."""
+    folder = shutil.copytree(finished, tmp_path / "project")
+    git_commit(folder, "a run")
+    assert "No difference" in call(folder, "distilled-circuits", "diff", "HEAD")
+    place, path = folder / "results/pairs/mini/numerals/circuit.json", folder / "params.yaml"
+    before = json.loads(place.read_text())
+    params = yaml.safe_load(path.read_text())
+    params["circuit"]["threshold"] = 0.6
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    call(folder, "distilled-circuits", "run", "circuit", "pair=mini", "task=numerals")
+    after = json.loads(place.read_text())
+    found = json.loads(call(folder, "distilled-circuits", "diff", "HEAD", "--json"))
+    assert [(change["name"], change["new"]) for change in found["params"]] == [("circuit.threshold", 0.6)]
+    assert {stage["stage"] for stage in found["outputs"] if stage["changed"]} == {"circuit"}
+    nodes = {circuit["name"].split()[-1]: circuit["nodes"] for circuit in found["circuits"]}
+    for model in ("teacher", "student"):
+        old, new = set(before[model]["nodes"]), set(after[model]["nodes"])
+        assert (set(nodes[model]["lost"]), set(nodes[model]["gained"])) == (old - new, new - old)
+    assert any(members["lost"] for members in nodes.values())
+    drawn = (folder / "results/report.html").read_text().count('<img src="data:')
+    assert found["figures_on_one_side"]["both"] == drawn > 30
+    assert found["figures"] == []

@@ -1,4 +1,4 @@
-"""The command line: `distilled-circuits run STAGE axis=value ...`, `why`, and `audit PATH ...`."""
+"""The command line: `distilled-circuits run STAGE axis=value ...`, `why`, `audit PATH ...`, and `diff REV [REV]`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("why", help="say what a run will fetch, write and ask for, before it does")
     audit = commands.add_parser("audit", help="show what artifacts say of themselves and check their inputs' digests")
     audit.add_argument("paths", nargs="+", type=Path, help="artifacts or model directories under results/")
+    diff = commands.add_parser("diff", help="compare the run of a revision with the working tree, or of two revisions")
+    diff.add_argument("revisions", nargs="+", metavar="REV", help="git's name of a commit: HEAD, a tag, a1b2c3d")
+    diff.add_argument("--json", action="store_true", help="everything, as JSON")
     options = parser.parse_args(arguments)
     try:
         if options.command == "audit":
@@ -39,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             for line in models_of(load_params(Path("params.yaml"))):
                 print(line)  # noqa: T201 - what the command is for
-            return 0
-        run_stage(options.stage, options.item)
+        elif options.command == "diff":
+            from distilled_circuits.diff.command import print_diff
+
+            print_diff(options.revisions, options.json)
+        else:
+            run_stage(options.stage, options.item)
     except UserError as error:
         sys.stderr.write(f"distilled-circuits: {error}\n")
         return 2
