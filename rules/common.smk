@@ -14,6 +14,7 @@ from distilled_circuits.lockfile import sorted_lock
 
 
 graph = or_stop(load_graph)
+os.environ["PULL"] = "--pull" if config.get("pull") else ""  # docs/team.md: fetch what others have computed
 before_jobs = []  # what else is done when a run starts, after everybody else's jobs have ended
 MANY = 20  # inputs from which on a stage without a matrix has all outputs restored: no other job runs beside it
 
@@ -53,7 +54,7 @@ def repro(stage):
     # Inputs are nearly always as recorded, and a look of ours takes 0.2 s where DVC's takes five.
     intact = f"python -m distilled_circuits.lockfile {' '.join(inputs)}"
     restore = f"({intact} || dvc --wait-for-lock checkout --force {targets}) && " if inputs else ""
-    job = f"{restore}dvc --wait-for-lock repro --single-item {graph.stages[stage].wildcard_name()}"
+    job = f"{restore}dvc --wait-for-lock repro $PULL --single-item {graph.stages[stage].wildcard_name()}"
     in_wildcards = job.replace("{", "{wildcards.")
     return f": > {{log}}; ({in_wildcards}) 2>&1 >> {{log}} | tee -a {{log}}"
 

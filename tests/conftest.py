@@ -1,7 +1,8 @@
-"""Fixtures: random models of every architecture, a model to work out by hand, prompts, the project's word lists."""
+"""Fixtures: random models of every architecture, one to work out by hand, prompts, word lists, one finished run."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from checkpoints import MODELS, random_model, random_prompts
+from projects import call, smoke_project
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from distilled_circuits.circuits.ablation import PromptTensors
@@ -30,6 +32,23 @@ def root() -> Path:
 def lexicon() -> Lexicon:
     """The project's own word lists."""
     return load_lexicon(ROOT / "data/lexicon")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the whole smoke graph by Snakemake and DVC: to read, or to copy (`projects.copy_of`).
+
+    It is made once, by the first of pytest's processes that asks; the others wait, since it keeps both cores busy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / "finished", shared / "finished.done"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            call(smoke_project(folder), "snakemake", "--cores", "2")
+            done.touch()
+    return folder
 
 
 @pytest.fixture(params=list(MODELS))

@@ -166,6 +166,11 @@ def project(folder: Path, params: str) -> Path:
     return folder
 
 
+def copy_of(finished_run: Path, folder: Path) -> Path:
+    """Copy a finished run, with DVC's cache and Snakemake's memory, to where it may be changed."""
+    return shutil.copytree(finished_run, folder, symlinks=True)
+
+
 TINY_GRAPH = """
 stages:
   model:

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 import yaml
-from projects import call, git_commit, smoke_project
+from projects import call, copy_of, git_commit, smoke_project
 
 from distilled_circuits.artifacts import read_provenance
 from distilled_circuits.audit import audit_artifacts
@@ -20,11 +20,9 @@ from distilled_circuits.stages.stored_records import stored_record
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A finished run through Snakemake."""
-    folder = smoke_project(tmp_path_factory.mktemp("pipeline") / "snakemake")
-    call(folder, "snakemake", "--cores", "2")
-    return folder
+def finished(finished_run, tmp_path_factory) -> Path:
+    """A finished run through Snakemake, whose files these tests change and put back."""
+    return copy_of(finished_run, tmp_path_factory.mktemp("pipeline") / "snakemake")
 
 
 def artifacts(folder: Path) -> list[Path]:

@@ -2,64 +2,11 @@
 
 import os
 import signal
-import subprocess
-import time
-from pathlib import Path
 
 import pytest
 import yaml
-from projects import call, environment, tiny_project
-
-EVERYTHING = 6
-"""Commands of a full run: one model, two caches, two ablations, one report."""
-REPORT = "results/report.html"
-
-
-class Project:
-    """A tiny project with a count of the commands that ran."""
-
-    def __init__(self, folder: Path, **changes: object) -> None:
-        self.folder = folder if folder.exists() else tiny_project(folder, **changes)
-        self.log = self.folder.with_suffix(".ran")
-
-    def ran(self, *command: str, **variables: str) -> list[str]:
-        """Run a command (snakemake by default) and return the outputs of the stages' commands that ran, sorted."""
-        self.log.write_text("")
-        call(self.folder, *(command or ("snakemake", "--cores", "2")), RAN=str(self.log), **variables)
-        return sorted(self.log.read_text().split())
-
-    def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen:
-        """Start snakemake in a process group of its own; return once a command whose output has `until` is running."""
-        self.log.write_text("")
-        process = subprocess.Popen(
-            ["snakemake", "--cores", "2"],
-            cwd=self.folder,
-            env={**environment(), "RAN": str(self.log), "SECONDS_OF_WORK": str(seconds_of_work)},
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        while until not in self.log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        return process
-
-    def set(self, section: str, **values: object) -> None:
-        """Change parameters."""
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        params[section] |= values
-        path.write_text(yaml.safe_dump(params))
-
-    def clean(self) -> bool:
-        """Whether DVC finds nothing that has changed."""
-        return "up to date" in call(self.folder, "dvc", "status")
-
-    def contents(self) -> dict[str, bytes]:
-        """Return all results."""
-        results = self.folder / "results"
-        return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.rglob("*")) if p.is_file()}
+from counted import EVERYTHING, REPORT, Project
+from projects import call
 
 
 def outputs(stage: str) -> list[str]:
@@ -152,25 +99,6 @@ def test_both_engines_leave_the_same_lock(tmp_path):
     assert serial.ran() == []
     assert (serial.folder / "dvc.lock").read_text() == locks[0]
     assert serial.clean()
-
-
-def test_a_clone_reuses_what_was_pushed(tmp_path):
-    """Clone and pull: nothing runs. Clone with a changed parameter, without Snakemake's memory: the affected run."""
-    project = Project(tmp_path / "tiny")
-    project.ran()
-    call(project.folder, "dvc", "remote", "add", "--default", "store", str(tmp_path / "store"))
-    call(project.folder, "dvc", "push", "--run-cache")
-    call(project.folder, "git", "add", "--all")
-    call(project.folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "-m", "results")
-    for name, change, expected in (("same", {}, []), ("changed", {"threshold": 0.3}, [*outputs("ablate"), REPORT])):
-        call(tmp_path, "git", "clone", "--quiet", str(project.folder), name)
-        clone = Project(tmp_path / name)
-        call(clone.folder, "dvc", "pull")
-        if change:
-            clone.set("ablate", **change)
-        assert not (clone.folder / ".snakemake").exists()
-        assert clone.ran() == expected
-        assert clone.clean()
 
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["all processes", "snakemake alone"])

@@ -1,0 +1,61 @@
+"""A tiny project whose commands are counted when they really run."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import yaml
+from projects import call, environment, tiny_project
+
+EVERYTHING = 6
+"""Commands of a full run: one model, two caches, two ablations, one report."""
+REPORT = "results/report.html"
+
+
+class Project:
+    """A tiny project with a count of the commands that ran."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        self.folder = folder if folder.exists() else tiny_project(folder, **changes)
+        self.log = self.folder.with_suffix(".ran")
+
+    def ran(self, *command: str, **variables: str) -> list[str]:
+        """Run a command (snakemake by default) and return the outputs of the stages' commands that ran, sorted."""
+        self.log.write_text("")
+        call(self.folder, *(command or ("snakemake", "--cores", "2")), RAN=str(self.log), **variables)
+        return sorted(self.log.read_text().split())
+
+    def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen:
+        """Start snakemake in a process group of its own; return once a command whose output has `until` is running."""
+        self.log.write_text("")
+        process = subprocess.Popen(
+            ["snakemake", "--cores", "2"],
+            cwd=self.folder,
+            env={**environment(), "RAN": str(self.log), "SECONDS_OF_WORK": str(seconds_of_work)},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 120
+        while until not in self.log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        return process
+
+    def set(self, section: str, **values: object) -> None:
+        """Change parameters."""
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        params[section] |= values
+        path.write_text(yaml.safe_dump(params))
+
+    def clean(self) -> bool:
+        """Whether DVC finds nothing that has changed."""
+        return "up to date" in call(self.folder, "dvc", "status")
+
+    def contents(self) -> dict[str, bytes]:
+        """Return all results."""
+        results = self.folder / "results"
+        return {str(p.relative_to(results)): p.read_bytes() for p in sorted(results.rglob("*")) if p.is_file()}
