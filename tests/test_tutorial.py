@@ -6,15 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from projects import call, project
-
-COMMAND = re.compile(r"^    (?!\{)(.+)$", re.MULTILINE)
-
-
-def commands() -> list[str]:
-    """Return the indented lines of the tutorial that are commands; the others are lines of a task."""
-    return COMMAND.findall((ROOT / "docs/tutorial.md").read_text())
+from pages import follow, steps
+from projects import ROOT, project
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +15,12 @@ def followed(tmp_path_factory) -> tuple[Path, str]:
     """A clone in which everything was done as the tutorial says, and what was printed."""
     folder = project(tmp_path_factory.mktemp("tutorial") / "clone", (ROOT / "params.yaml").read_text())
     shutil.copytree(ROOT / "examples", folder / "examples")
-    printed = [call(folder, "bash", "-euo", "pipefail", "-c", command) for command in commands()]
-    return folder, "\n".join(printed)
+    return folder, "\n".join(printed for _, printed in follow("tutorial.md", folder))
 
 
 def test_the_tutorial_has_its_steps():
     """Make checkpoints, copy the task, edit params.yaml, ask, run."""
-    assert [command.split()[0] for command in commands()] == [
+    assert [step.command.split()[0] for step in steps("tutorial.md")] == [
         "python", "mkdir", "cp", "sed", "distilled-circuits", "snakemake",
     ]  # fmt: skip
 
