@@ -141,7 +141,7 @@ rule verdicts:
         deps("verdicts"),
         key("verdicts"),
     output:
-        outs("verdicts"),
+        outs_shown("verdicts", verdicts=("verdicts", "Circuit distillation")),
     log:
         log_of("verdicts"),
     benchmark:

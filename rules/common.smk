@@ -35,6 +35,18 @@ def outs(stage):
     return [place for path in graph.stages[stage].wildcard_outputs() for place in places_of(path)]
 
 
+def outs_shown(stage, **captions):
+    """The same; those named here, without suffix, are in `snakemake --report`: `name=(caption, category)`."""
+    axes = {axis: f"{{{axis}}}" for axis in graph.stages[stage].axes}
+
+    def shown(place):
+        caption, category = captions[Path(place).stem]
+        labels = {"file": Path(place).name, **axes}
+        return report(place, caption=f"captions/{caption}.rst", category=category, labels=labels)
+
+    return [shown(place) if Path(place).stem in captions else place for place in outs(stage)]
+
+
 def key(stage):
     """The small file that changes when a stage's declaration, parameters, code or word lists do."""
     return f".snakemake/keys/{graph.stages[stage].wildcard_name()}.json"

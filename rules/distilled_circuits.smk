@@ -63,7 +63,7 @@ rule circuit:
         deps("circuit"),
         key("circuit"),
     output:
-        outs("circuit"),
+        outs_shown("circuit", circuit=("circuit", "Circuits")),
     log:
         log_of("circuit"),
     benchmark:
@@ -196,7 +196,7 @@ rule alignment:
         deps("alignment"),
         key("alignment"),
     output:
-        outs("alignment"),
+        outs_shown("alignment", alignment=("alignment", "Alignment")),
     log:
         log_of("alignment"),
     benchmark:

@@ -4,7 +4,14 @@ rule comparison:
         deps("comparison"),
         key("comparison"),
     output:
-        outs("comparison"),
+        outs_shown(
+            "comparison",
+            comparison=("comparison", "Numbers"),
+            metrics=("metrics", "Numbers"),
+            noise=("noise", "Plots"),
+            training=("training", "Plots"),
+            influence=("influence", "Plots"),
+        ),
     log:
         log_of("comparison"),
     benchmark:
@@ -21,7 +28,7 @@ rule report:
         deps("report"),
         key("report"),
     output:
-        report(outs("report"), caption="captions/page.rst", category="Report"),
+        outs_shown("report", report=("page", "Report")),
     log:
         log_of("report"),
     benchmark:

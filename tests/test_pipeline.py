@@ -1,8 +1,10 @@
 """The whole graph on a small configuration: every artifact is there, describes itself, and comes out the same twice."""
 
+import hashlib
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -17,6 +19,10 @@ from distilled_circuits.comparison.variants import PRESETS
 from distilled_circuits.graph import load_graph
 from distilled_circuits.stages.job import MODELS
 from distilled_circuits.stages.stored_records import stored_record
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+NOWHERE = "http://127.0.0.1:9"
+"""A proxy that nobody answers for: whoever asks the network fails at once."""
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +227,8 @@ def test_the_report_is_self_contained_and_complete(finished):
     shifted = sum(any(row.get("difference") for row in task["shift"]["variants"]) for task in compared)
     assert page.count("<img") == 1 + 11 + 2 * with_circuits + played + 4 * patched + shifted + 2 + 3 + 7
     for anchor in (
+        "claims",
+        "artifacts",
         "mini-models",
         "mini-numerals",
         "mini-alignment",
@@ -231,6 +239,81 @@ def test_the_report_is_self_contained_and_complete(finished):
         assert f'id="{anchor}"' in page
     text = re.sub(r"<style>.*?</style>|<[^>]+>", " ", re.sub(r"base64,[^\"]+", "", page), flags=re.DOTALL)
     assert not re.search(r"\b(nan|NaN|inf|None|Undefined)\b", text)
+
+
+def test_every_figure_and_table_says_what_it_is_made_of(finished):
+    """Below each stands an artifact or more; all of them are listed, with the digest and the stage that DVC knows."""
+    page = (finished / "results/report.html").read_text()
+    *parts, appendix = page.split('<table class="artifacts">')
+    stages = yaml.safe_load((finished / "dvc.lock").read_text())["stages"]
+    made_by = {out["path"]: name for name, stage in stages.items() for out in stage["outs"]}
+    listed = re.findall(
+        r'<tr id="(.+?)">.+?digest">(\w+)<.+?<code>dvc repro (.+?)</code>.+?audit (.+?)</code>', appendix
+    )
+    for path, found, stage, audited in listed:
+        assert hashlib.sha256((finished / path).read_bytes()).hexdigest() == found
+        assert (made_by.get(path) or made_by[str(Path(path).parent)], path) == (stage, audited)
+        assert path.startswith(("results/pairs/", "results/distillation/")) or path == "results/comparison.json"
+    digests = {path: found[:12] for path, found, _, _ in listed}
+    assert digests.keys() == {artifact.relative_to(finished).as_posix() for artifact in artifacts(finished)}
+    figures = re.findall(r"<figure>.+?</figure>", "".join(parts), re.DOTALL)
+    tables = re.findall(r"<table>.+?</table>(.*?)</div>", "".join(parts), re.DOTALL)
+    assert (len(figures), len(tables)) == (page.count("<img"), page.count("<table") - 1)
+    for part in (*figures, *tables):
+        sources = re.findall(r'<a href="#(results/.+?)">.+?</a> (\w{12})\b', part)
+        commands = re.findall(r"Remade by <code>dvc repro (.+?)</code>", part)
+        assert sources and set(sources) <= set(digests.items())
+        assert [set(command.split()) for command in commands] == [
+            {stage for path, _, stage, _ in listed if path in dict(sources)}
+        ]
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Chromium: apt-get install chromium")
+@pytest.mark.parametrize("width", [800, 1280])
+def test_the_report_fits_a_browsers_window(finished, tmp_path, width):
+    """With everything unfolded the page is no wider than the window; wide tables scroll by themselves."""
+    page = (finished / "results/report.html").read_text()
+    measured = (
+        "<script>addEventListener('load', () => { for (const each of document.querySelectorAll('details')) each.open = "
+        "true; const { clientWidth, scrollWidth } = document.documentElement; document.body.innerHTML = "
+        "`<p id=measured>${clientWidth} ${scrollWidth}</p>`; })</script></body>"
+    )
+    (tmp_path / "page.html").write_text(page.replace("</body>", measured))
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+    sizes = (f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000")
+    shown = call(tmp_path, BROWSER, *options, *sizes, "--dump-dom", f"file://{tmp_path}/page.html")
+    (inner, needed) = map(int, re.findall(r'<p id="measured">(\d+) (\d+)</p>', shown)[0])
+    assert needed <= inner <= width
+
+
+def test_the_papers_claims_have_verdicts(finished):
+    """In comparison.json and on the page; of models that were trained here, not of GPT-2."""
+    claims = json.loads((finished / "results/comparison.json").read_text())["claims"]
+    page = (finished / "results/report.html").read_text()
+    assert "of models that were trained here in minutes, not of GPT-2, BERT or Llama" in page
+    assert [page.count(f'<details id="claim-{number}">') for number in range(1, len(claims) + 1)] == [1] * len(claims)
+    for claim in claims:
+        assert sum(claim["counts"].values()) == len(claim["findings"])
+    assert len({claim["paper"] for claim in claims}) == 2
+
+
+def test_snakemakes_own_report_has_the_results_with_captions(finished):
+    """It is made without a network; each result has its category, and a caption with its wildcards filled in."""
+    call(finished, "snakemake", "--report", "report.zip", no_proxy="", http_proxy=NOWHERE, https_proxy=NOWHERE)
+    with zipfile.ZipFile(finished / "report.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        page = archive.read("report/report.html").decode()
+    assert names == {
+        "report.html", "comparison.json", "metrics.yaml", "noise.csv", "training.csv", "influence.csv", "circuit.json",
+        "alignment.json", "verdicts.json",
+    }  # fmt: skip
+    for category in ("Report", "Numbers", "Plots", "Circuits", "Alignment", "Circuit distillation"):
+        assert f'"{category}"' in page
+    assert "The circuits of teacher and student for the task" in page
+    for caption in (finished / "rules/captions").glob("*.rst"):
+        first = re.split(r'``|\n|"', caption.read_text())[0].strip()
+        assert first in page, caption
+    assert "snakemake.wildcards" not in page
 
 
 def test_the_register_has_every_published_number(finished):

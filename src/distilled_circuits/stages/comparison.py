@@ -26,6 +26,7 @@ from distilled_circuits.comparison.summary import (
 )
 from distilled_circuits.comparison.variants import INFLUENCES
 from distilled_circuits.progress import track
+from distilled_circuits.report.claims import judge
 from distilled_circuits.report.distillation_register import distillation_register
 from distilled_circuits.report.register import register
 from distilled_circuits.stages.collect import (
@@ -58,6 +59,7 @@ def run(job: Job) -> None:
             "register": rows,
             "distillation": distilled,
             "distillation_register": distillation_register(published, distilled),
+            "claims": judge(pairs, distilled),
         },
     )
     write_text(job.output("metrics"), _metrics(pairs, distilled))

@@ -16,6 +16,7 @@ from distilled_circuits.figures.influence import ablation_histograms, component_
 from distilled_circuits.figures.training import accuracy_curves
 from distilled_circuits.progress import track
 from distilled_circuits.report.page import Picture, render
+from distilled_circuits.report.sources import DISTILLATION, PAIR, RUN, TASK, Artifact, artifacts_of, sources_of
 from distilled_circuits.stages.alignment_pictures import alignment_pictures, pair_pictures
 from distilled_circuits.stages.collect import PairResults, TaskResults, collect, collect_distillations
 from distilled_circuits.stages.distillation_pictures import distillation_section
@@ -26,6 +27,7 @@ from distilled_circuits.stages.role_pictures import head_pictures, mlp_pictures,
 def run(job: Job) -> None:
     """Write results/report.html."""
     compared = read_json(job.input("comparison"), "comparison/1")
+    artifacts = artifacts_of(job.input(name) for name in ("comparison", "pairs", "distillation"))
     with track(len(job.param("pairs")) * len(job.param("tasks")), f"{job.name} tasks drawn") as progress:
         sections = [
             _section(result, compared["pairs"][result.pair], compared["register"][result.pair], progress.advance)
@@ -35,13 +37,34 @@ def run(job: Job) -> None:
             distillation_section(result, numbers)
             for result, numbers in zip(collect_distillations(job), compared["distillation"], strict=True)
         ]
+    _add_sources(sections, distillations, artifacts, job)
     rows = compared["distillation_register"]
     for row in rows:
         row["setting_text"] = _setting_text(row)
     page = render(
-        sections=sections, distillations=distillations, distillation_register=rows, libraries=library_versions()
+        sections=sections,
+        distillations=distillations,
+        distillation_register=rows,
+        claims=compared["claims"],
+        sources=sources_of(RUN, job.input("pairs"), artifacts),
+        artifacts=artifacts,
+        libraries=library_versions(),
     )
     write_text(job.output("report"), page)
+
+
+def _add_sources(
+    sections: list[dict[str, Any]], distillations: list[dict[str, Any]], artifacts: list[Artifact], job: Job
+) -> None:
+    """Say of each part of the page which artifacts it is made of."""
+    for section in sections:
+        place = job.input("pairs") / section["numbers"]["pair"]
+        section["sources"] = sources_of(PAIR, place, artifacts)
+        for task, shown in section["tasks"].items():
+            shown["sources"] = sources_of(TASK, place / task, artifacts)
+    for section in distillations:
+        names = section["numbers"]["of"]
+        section["sources"] = sources_of(DISTILLATION, job.input("distillation"), artifacts, **names)
 
 
 def _setting_text(row: dict[str, Any]) -> str:
