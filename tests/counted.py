@@ -1,4 +1,4 @@
-"""A tiny project whose commands are counted when they really run."""
+"""A tiny project whose commands are counted when they really run, and held against what `plan` foretold."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from pathlib import Path
 
 import yaml
 from projects import call, environment, tiny_project
+
+from distilled_circuits.graph import load_graph
+from distilled_circuits.lockfile import recorded_outputs
+from distilled_circuits.plan import Step, plan
 
 EVERYTHING = 6
 """Commands of a full run: one model, two caches, two ablations, one report."""
@@ -23,9 +27,27 @@ class Project:
 
     def ran(self, *command: str, **variables: str) -> list[str]:
         """Run a command (snakemake by default) and return the outputs of the stages' commands that ran, sorted."""
+        steps = self.plan()
         self.log.write_text("")
         call(self.folder, *(command or ("snakemake", "--cores", "2")), RAN=str(self.log), **variables)
-        return sorted(self.log.read_text().split())
+        ran = sorted(self.log.read_text().split())
+        if "pull=1" not in command:  # what others have stored is not foretold
+            self.check(steps, ran)
+        return ran
+
+    def plan(self) -> list[Step]:
+        """Return what is foretold."""
+        return plan(load_graph(self.folder), self.folder)
+
+    def check(self, steps: list[Step], ran: list[str]) -> None:
+        """Compare what was foretold with the commands that ran and with the digests that dvc.lock has now."""
+        to_run = [step for step in steps if step.action == "run"]
+        commands = {step.instance.command.split()[2] for step in to_run}
+        certain = {step.instance.command.split()[2] for step in to_run if not step.only_if_changed}
+        assert certain <= set(ran) <= commands
+        recorded = recorded_outputs((self.folder / "dvc.lock").read_text())
+        known = {path: digest for step in steps for path, digest in step.outputs.items() if digest}
+        assert known == {path: recorded[path] for path in known}
 
     def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen:
         """Start snakemake in a process group of its own; return once a command whose output has `until` is running."""

@@ -18,7 +18,7 @@ from distilled_circuits.imports import code_of, imports_of
 PACKAGE = ROOT / "src/distilled_circuits"
 RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
 TIERS = (
-    {"stages", "cli", "audit", "why"},
+    {"stages", "cli", "audit", "why", "why_models", "plan", "foresight"},
     {"report", "comparison", "circuits", "distillation", "figures", "roles"},
     {"models"},
     {"lens", "tasks"},
@@ -35,6 +35,8 @@ TIERS = (
         "graph",
         "imports",
         "lockfile",
+        "dvc_cache",
+        "durations",
         "yaml_files",
         "artifacts",
         "progress",

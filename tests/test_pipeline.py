@@ -16,7 +16,9 @@ from distilled_circuits.artifacts import read_provenance
 from distilled_circuits.audit import audit_artifacts
 from distilled_circuits.comparison.alignment import align
 from distilled_circuits.comparison.variants import PRESETS
+from distilled_circuits.durations import last_seconds
 from distilled_circuits.graph import load_graph
+from distilled_circuits.plan import plan
 from distilled_circuits.stages.job import MODELS
 from distilled_circuits.stages.stored_records import stored_record
 
@@ -52,8 +54,15 @@ def artifacts(folder: Path) -> list[Path]:
     return sorted(own + named)
 
 
+def foretold(folder: Path) -> set[str]:
+    """Return the items that `why` does not call as recorded."""
+    return {step.instance.name for step in plan(load_graph(folder), folder) if step.action != "nothing"}
+
+
 def test_a_finished_run_has_nothing_to_do(finished):
-    """Both engines agree that all is up to date, and so does DVC's status."""
+    """Both engines agree that all is up to date, and so do DVC's status and `why`, which knows what each stage took."""
+    assert foretold(finished) == set()
+    assert all(last_seconds(item.name, finished) for item in load_graph(finished).items)
     assert "Nothing to be done" in call(finished, "snakemake")
     assert "up to date" in call(finished, "dvc", "repro")
     assert "up to date" in call(finished, "dvc", "status")
@@ -67,6 +76,7 @@ def test_an_edit_reruns_what_is_made_of_it_and_nothing_else(finished):
         text = module.read_text()
         module.write_text(text + "# edited\n")
         planned[edited] = set(re.findall(r"^(\w+) +\d+$", call(finished, "snakemake", "--dry-run"), re.MULTILINE))
+        assert {name.partition("@")[0] for name in foretold(finished)} == planned[edited] - {"all", "total"}
         module.write_text(text)
     assert planned["stages/verdicts.py"] == {"all", "code", "verdicts", "comparison", "report", "total"}
     assert planned["cli.py"] == {"all", "code", "total"}
@@ -358,8 +368,9 @@ def test_a_parameter_reruns_its_stages_alone(finished):
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     said = call(finished, "snakemake", "--dry-run", "--quiet", "rules")
     planned = call(finished, "snakemake", "--dry-run")
+    jobs = {name.partition("@")[0] for name in foretold(finished)}
     path.write_text(before)
-    jobs = set(re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE)) - {"total", "all"}
+    assert jobs == set(re.findall(r"^(\w+) +\d+$", planned, re.MULTILINE)) - {"total", "all"}
     assert jobs == {"circuit", "edges", "stability", "heads", "shift", "comparison", "report"}, said
 
 
@@ -385,8 +396,10 @@ def test_distillation_reruns_what_is_new_alone(change, expected, finished):
     change(params)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     planned = call(finished, "snakemake", "--dry-run")
+    told = foretold(finished)
     path.write_text(before)
     jobs = set(re.findall(r"(\w+@[\w-]+): ", planned))
+    assert {name for name in told if "@" in name} == jobs
     assert jobs == {*expected, "verdicts@0-small-theory_of_mind"}
     assert set(re.findall(r"^(\w+) +1$", planned, re.MULTILINE)) >= {"verdicts", "comparison", "report"}
 

@@ -1,4 +1,7 @@
-"""What reruns when, counted by the commands that really ran, on a tiny graph with this project's rules."""
+"""What reruns when, counted by the commands that really ran, on a tiny graph with this project's rules.
+
+Each run is foretold by `plan`, and what comes is held against that.
+"""
 
 import os
 import signal

@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import CODE, PACKAGE, load_graph, sha256
 from distilled_circuits.params import Params, load_params
@@ -25,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = commands.add_parser("run", help="run one stage on the files present; DVC calls this")
     run.add_argument("stage", help="a stage of dvc.yaml")
     run.add_argument("item", nargs="*", metavar="axis=value", help="its item: pair=mini task=numerals")
-    commands.add_parser("why", help="say what a run will fetch, write and ask for, before it does")
+    why = commands.add_parser("why", help="say what a run will do, for what reason and at what cost, before it does")
+    why.add_argument("target", nargs="?", help="a stage, STAGE@ITEM, or the path of an output: it and what it reads")
+    why.add_argument("--json", action="store_true", help="for programs: every job with its reasons, seconds and bytes")
     audit = commands.add_parser("audit", help="show what artifacts say of themselves and check their inputs' digests")
     audit.add_argument("paths", nargs="+", type=Path, help="artifacts or model directories under results/")
     diff = commands.add_parser("diff", help="compare the run of a revision with the working tree, or of two revisions")
@@ -38,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return audit_artifacts(options.paths, print)
         if options.command == "why":
-            from distilled_circuits.why import models_of
+            from distilled_circuits.why import account, as_json, as_text
 
-            for line in models_of(load_params(Path("params.yaml"))):
-                print(line)  # noqa: T201 - what the command is for
+            found = account(load_params(Path("params.yaml")), options.target)
+            print(as_json(found) if options.json else "\n".join(as_text(found)))  # noqa: T201 - what the command is for
         elif options.command == "diff":
             from distilled_circuits.diff.command import print_diff
 
@@ -67,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_stage(stage: str, item: Sequence[str]) -> None:
     """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares."""
+    began = time.monotonic()
     params = load_params(Path("params.yaml"))
     graph = load_graph()
     if stage not in graph.stages:
@@ -94,6 +99,7 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
             outputs=_by_stem(instance.outputs),
         )
     )
+    record(instance.name, time.monotonic() - began, threads)
 
 
 def _check_code(stage: str) -> None:

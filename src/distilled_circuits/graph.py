@@ -103,9 +103,9 @@ class Graph:
         return tuple(item for stage in self.stages.values() for item in stage.instances())
 
     @cached_property
-    def outputs(self) -> dict[str, None]:
-        """Return the outputs of all items, in order and quick to look up."""
-        return {out: None for item in self.items for out in item.outputs}
+    def outputs(self) -> dict[str, Instance]:
+        """Return the outputs of all items, in order and quick to look up, each with the item that makes it."""
+        return {out: item for item in self.items for out in item.outputs}
 
     @cached_property
     def _known(self) -> dict[Path, str | None]:
@@ -144,7 +144,7 @@ class Graph:
         That is its command, inputs, parameters and outputs as declared, the parameters' values, and the SHA-256 of the
         repository's files that it reads: word lists and the modules that it is made of, read once for all instances.
         """
-        values = {name: _look_up(self.content, name) for name in instance.params}
+        values = {name: look_up(self.content, name) for name in instance.params}
         files = [path for path in instance.inputs if path not in self.outputs]
         stage = instance.name.partition("@")[0]
         if f"{CODE}/{stage}.json" in instance.inputs:
@@ -199,12 +199,12 @@ def load_graph(root: Path = Path()) -> Graph:
 def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:
     axes = {}
     for axis, values in entry.get("matrix", {}).items():
-        axes[axis] = _look_up(content, values[2:-1]) if isinstance(values, str) else values
+        axes[axis] = look_up(content, values[2:-1]) if isinstance(values, str) else values
 
     def fill(paths: list[str]) -> tuple[str, ...]:
         """Fill in `${key}` of params.yaml; `${item.axis}` stays."""
         return tuple(
-            re.sub(r"\$\{(?!item\.)([\w.]+)\}", lambda match: str(_look_up(content, match.group(1))), path)
+            re.sub(r"\$\{(?!item\.)([\w.]+)\}", lambda match: str(look_up(content, match.group(1))), path)
             for path in paths
         )
 
@@ -223,7 +223,8 @@ def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:
     )
 
 
-def _look_up(content: Any, dotted: str) -> Any:
+def look_up(content: Any, dotted: str) -> Any:
+    """Return what params.yaml has at a dotted name, as written; raise UserError where it has nothing."""
     for part in dotted.split("."):
         try:
             content = content[part]

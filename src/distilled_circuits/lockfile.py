@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,12 @@ def md5(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "md5").hexdigest()
-    listing = [{"md5": md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_of(path)]
-    listing.sort(key=lambda entry: entry["relpath"])
+    return folder_md5({file.relative_to(path).as_posix(): md5(file) for file in files_of(path)})
+
+
+def folder_md5(files: Mapping[str, str]) -> str:
+    """Return the MD5 of a folder whose files, by path below it, have these MD5s."""
+    listing = [{"md5": files[path], "relpath": path} for path in sorted(files)]
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
