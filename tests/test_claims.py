@@ -103,7 +103,8 @@ def probe(low, high, control=0.2):
 def noise(plateau, unnoised=0.9, near=True, ahead=5.0):
     """Return a task with one curve under noise; the logarithm's AIC is ahead of the other form's by so much."""
     fits = [{"form": "logarithmic", "aic": -ahead}, {"form": "linear", "aic": 0.0}]
-    curve = {"unnoised": unnoised, "plateau": estimate(plateau), "near_the_papers_plateau": near, "fits": fits}
+    end = estimate(plateau) if plateau else {"value": 0.2, "interval95": None}
+    curve = {"unnoised": unnoised, "plateau": end, "near_the_papers_plateau": near, "fits": fits}
     return {"noise": {"prompts": 8, "presets": {"printed": curve}}}
 
 
@@ -207,11 +208,13 @@ OF_TASKS = [
     (scores.falls_with_noise, noise((0.91, 0.95)), FAILS),
     (scores.falls_with_noise, noise((0.85, 0.95)), UNDECIDED),
     (scores.falls_with_noise, {"noise": None}, UNMEASURED),
+    (scores.falls_with_noise, noise(None), UNMEASURED),
     (scores.levels_off_near_a_fifth, noise((0.18, 0.22)), HOLDS),
     (scores.levels_off_near_a_fifth, noise((0.18, 0.22), near=False), FAILS),
     (scores.levels_off_near_a_fifth, noise((0.3, 0.4), near=False), FAILS),
     (scores.levels_off_near_a_fifth, noise((0.2, 0.28)), UNDECIDED),
     (scores.levels_off_near_a_fifth, {"noise": None}, UNMEASURED),
+    (scores.levels_off_near_a_fifth, noise(None), UNMEASURED),
     (scores.falls_logarithmically, noise((0.1, 0.2), ahead=3), HOLDS),
     (scores.falls_logarithmically, noise((0.1, 0.2), ahead=-3), FAILS),
     (scores.falls_logarithmically, noise((0.1, 0.2), ahead=1), UNDECIDED),

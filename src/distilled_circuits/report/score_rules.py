@@ -31,6 +31,7 @@ GAPS_APART = 0.05
 """Share of the teacher's logit difference by which two students must differ in performance to be told apart by it."""
 PAPERS_FORM = "logarithmic"
 NO_NOISE = "no noise experiment on this task"
+ONE_SEED = "one seed of noise has no interval"
 NO_BATTERY = "no battery of known pairs was run"
 
 
@@ -41,6 +42,9 @@ def falls_with_noise(task: Numbers) -> list[Finding]:
     """
     findings = []
     for name, curve in _curves(task).items():
+        if curve["plateau"]["interval95"] is None:
+            findings.append(Finding(name, UNMEASURED, reason=ONE_SEED))
+            continue
         fall = curve["unnoised"] - curve["plateau"]["value"]
         interval = difference([curve["unnoised"]] * 2, curve["plateau"]["interval95"])
         findings.append(Finding(name, side_of(interval), fall, interval, task["noise"]["prompts"]))
@@ -56,6 +60,9 @@ def levels_off_near_a_fifth(task: Numbers) -> list[Finding]:
     findings, (least, most) = [], PAPERS_PLATEAU
     for name, curve in _curves(task).items():
         plateau = curve["plateau"]
+        if plateau["interval95"] is None:
+            findings.append(Finding(name, UNMEASURED, reason=ONE_SEED))
+            continue
         low, high = plateau["interval95"]
         falling = least <= plateau["value"] <= most and not curve["near_the_papers_plateau"]
         inside = low >= least and high <= most
