@@ -38,6 +38,7 @@ TIERS = (
         "dvc_cache",
         "durations",
         "yaml_files",
+        "messages",
         "artifacts",
         "progress",
         "errors",

@@ -20,6 +20,8 @@ import numpy as np
 
 from distilled_circuits.errors import UserError
 
+DAMAGED = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading raises where bytes are no text or no JSON, nested too deep, or other than we write."""
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "transformer-lens", "h5py")
 
 
@@ -99,7 +101,7 @@ def read_json(path: Path, schema: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content["provenance"]["schema"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except DAMAGED:
         raise UserError(f"{path}: no artifact of this project; delete it and run again") from None
     _require_schema(path, found, schema)
     return content
@@ -148,16 +150,29 @@ def open_hdf5(path: Path, schema: str) -> Iterator[h5py.File]:
     except OSError:
         raise UserError(f"{path}: not readable as HDF5 (cut short?); delete it and run again") from None
     with file:
-        if "provenance" not in file.attrs:
-            raise UserError(f"{path}: no artifact of this project; delete it and run again")
-        _require_schema(path, json.loads(file.attrs["provenance"])["schema"], schema)
+        try:
+            found = json.loads(file.attrs["provenance"])["schema"]
+        except (*DAMAGED, OSError, RuntimeError):
+            raise UserError(f"{path}: no artifact of this project; delete it and run again") from None
+        _require_schema(path, found, schema)
         yield file
 
 
 def read_arrays(path: Path, schema: str, names: Sequence[str]) -> list[np.ndarray]:
     """Return whole datasets of an HDF5 artifact; strings come back as `str`."""
     with open_hdf5(path, schema) as file:
-        return [file[name].asstr()[:] if file[name].dtype.kind == "O" else file[name][()] for name in names]
+        return [_array(file, name, path) for name in names]
+
+
+def _array(file: h5py.File, name: str, path: Path) -> np.ndarray:
+    """Return a dataset that is in the file itself: HDF5 can also name another file to read from."""
+    try:
+        found = file[name]
+        if found.file.filename != file.filename or found.external or found.is_virtual:
+            raise UserError(f"{path}: {name} is read from another file, which we never write; delete it and run again")
+        return found.asstr()[:] if found.dtype.kind == "O" else found[()]
+    except (*DAMAGED, AttributeError, OSError, RuntimeError):
+        raise UserError(f"{path}: {name} is missing in it or damaged; delete it and run again") from None
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -167,9 +182,9 @@ def read_provenance(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".h5":
             with h5py.File(path, "r") as file:
-                return json.loads(file.attrs["provenance"])
-        return json.loads(path.read_text(encoding="utf-8"))["provenance"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+                return dict(json.loads(file.attrs["provenance"]))
+        return dict(json.loads(path.read_text(encoding="utf-8"))["provenance"])
+    except (*DAMAGED, OSError, RuntimeError):
         raise UserError(f"{path}: no artifact of this project, or damaged: it says nothing of itself") from None
 
 
@@ -177,18 +192,24 @@ def read_plain_json(path: Path) -> Any:
     """Read a JSON file that is no artifact of ours: a model's config.json, the published numbers."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
 
 
 def count_parameters(folder: Path) -> int:
-    """Return the number of weights of a model directory, from the headers of its files; tied ones once."""
+    """Return the number of weights of a model directory, from the headers of its files; tied ones once.
+
+    Raises UserError at a file without such a header.
+    """
     total = 0
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        try:
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(size, path.stat().st_size)))
+            total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        except (*DAMAGED, AttributeError):
+            raise UserError(f"{path}: no safetensors file, or damaged; delete {folder} and run again") from None
     return total
 
 

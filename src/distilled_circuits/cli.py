@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import json
 import os
@@ -15,12 +16,21 @@ from pathlib import Path
 from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import CODE, PACKAGE, load_graph, sha256
+from distilled_circuits.messages import one_line
 from distilled_circuits.params import Params, load_params
 
+REMEDIES = {
+    errno.ENOSPC: "make room and run again",
+    errno.EDQUOT: "make room and run again",
+    errno.EACCES: "give yourself the right to it (chmod, chown) and run again",
+    errno.EROFS: "mount the file system for writing, or work on another one",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n) and run again",
+}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
     """Run a command and return its exit status: 0, or 2 after a mistake that its one line explains."""
     parser = argparse.ArgumentParser(prog="distilled-circuits", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -53,10 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             run_stage(options.stage, options.item)
     except UserError as error:
-        sys.stderr.write(f"distilled-circuits: {error}\n")
+        sys.stderr.write(f"distilled-circuits: {one_line(error)}\n")
         return 2
     except KeyboardInterrupt:
         return 130
+    except (OSError, MemoryError) as error:
+        sys.stderr.write(f"distilled-circuits: {one_line(_circumstance(error))}\n")
+        return 2
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for that name alone
             raise
@@ -67,6 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     return 0
+
+
+def _circumstance(error: OSError | MemoryError) -> str:
+    """Say what a full disk, a missing permission or too little memory is, and what to do; raise again what is a bug."""
+    if isinstance(error, MemoryError):
+        return f"too little memory ({error}): close other programs, or lower the stage's batch_size in params.yaml"
+    if error.errno is None:
+        raise error  # no answer of the system: a library calls its own failure so
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{os.strerror(error.errno)}: {REMEDIES.get(error.errno, 'mend that and run again')}"
 
 
 def run_stage(stage: str, item: Sequence[str]) -> None:
@@ -111,7 +134,11 @@ def _check_code(stage: str) -> None:
     if not noted.exists():  # of stage `code` itself, and of a stage that is run by hand
         return
     # A new import is an edit of a module that is noted already.
-    for module, recorded in json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"].items():
+    try:
+        modules = dict(json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{noted}: damaged; delete it and start snakemake again") from None
+    for module, recorded in modules.items():
         path = Path(module)
         if not path.exists() or sha256(path) != recorded:
             raise UserError(f"{module}: edited since this run began, so {stage} was not run; start snakemake again")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,12 @@ from typing import Any
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.imports import code_of
-from distilled_circuits.lockfile import files_of, lock_stages
+from distilled_circuits.lockfile import files_of, recorded_outputs
+from distilled_circuits.messages import shown
 from distilled_circuits.yaml_files import read_yaml
 
+AXIS_VALUE = re.compile(r"\w[\w-]*")
+"""What an item may be called: it becomes a part of paths and of stages' names."""
 PACKAGE = Path("src/distilled_circuits")
 CODE = "results/code"
 """Where stage `code` notes the modules of each other stage: one small file stands for all of them in dvc.lock."""
@@ -134,9 +138,12 @@ class Graph:
         return list(dict.fromkeys(path + found.group(1) for found in below if found))
 
     def abandoned(self, lock: str) -> list[str]:
-        """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now."""
-        recorded = {out["path"] for entry in lock_stages(lock).values() for out in entry.get("outs", [])}
-        return sorted(recorded - self.outputs.keys())
+        """Return outputs in a dvc.lock's text that no stage makes any more, of a pair, task or seed not run now.
+
+        They are removed: what a lock file from elsewhere says of places outside of `results` counts for nothing.
+        """
+        recorded = recorded_outputs(lock).keys() - self.outputs.keys()
+        return sorted(path for path in recorded if path.startswith("results/") and path == os.path.normpath(path))
 
     def key(self, instance: Instance, root: Path = Path()) -> str:
         """Return everything but stages' outputs that decides whether an instance must run.
@@ -191,15 +198,22 @@ def places_of(path: str) -> list[str]:
 def load_graph(root: Path = Path()) -> Graph:
     """Read dvc.yaml and params.yaml in `root`; raise UserError when either is missing."""
     content, declared = (read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
-    return Graph(
-        stages={name: _stage(name, entry, content) for name, entry in declared["stages"].items()}, content=content
-    )
+    name = "stages"
+    try:
+        stages = {}
+        for name, entry in declared["stages"].items():
+            stages[name] = _stage(name, entry, content)
+    except (AttributeError, KeyError, TypeError, StopIteration):
+        raise UserError(f"dvc.yaml: {name}: not as it must be; `git diff dvc.yaml` shows what was there") from None
+    return Graph(stages, content)
 
 
 def _stage(name: str, entry: dict[str, Any], content: dict[str, Any]) -> Stage:
     axes = {}
     for axis, values in entry.get("matrix", {}).items():
         axes[axis] = look_up(content, values[2:-1]) if isinstance(values, str) else values
+        if not isinstance(axes[axis], list) or not all(AXIS_VALUE.fullmatch(str(value)) for value in axes[axis]):
+            raise UserError(f"{name}: {axis} is {shown(axes[axis])}, allowed: a list of names or numbers (params.yaml)")
 
     def fill(paths: list[str]) -> tuple[str, ...]:
         """Fill in `${key}` of params.yaml; `${item.axis}` stays."""

@@ -22,19 +22,23 @@ LARGE = 2**30
 
 
 def lock_stages(text: str) -> dict[str, Any]:
-    """Return what a dvc.lock's text has of each stage; nothing for one that is empty or cut short."""
+    """Return what a dvc.lock's text has of each stage; nothing for one that is empty, cut short or no lock file."""
     try:
         content = parse_yaml(text)
     except yaml.YAMLError:
         return {}
     stages = content.get("stages") if isinstance(content, dict) else None
-    return stages if isinstance(stages, dict) else {}
+    if not isinstance(stages, dict):
+        return {}
+    return {str(name): entry for name, entry in stages.items() if isinstance(entry, dict)}
 
 
 def recorded_outputs(text: str) -> dict[str, str]:
-    """Return the MD5 of every output that a dvc.lock's text records, by path."""
-    entries = [out for stage in lock_stages(text).values() for out in stage.get("outs", [])]
-    return {out["path"]: out["md5"] for out in entries if "md5" in out}
+    """Return the MD5 of every output that a dvc.lock's text records, by path; empty where it has none."""
+    outputs = (stage.get("outs") for stage in lock_stages(text).values())
+    entries = [entry for listed in outputs if isinstance(listed, list) for entry in listed if isinstance(entry, dict)]
+    found = ((entry.get("path"), entry.get("md5")) for entry in entries)
+    return {path: md5 for path, md5 in found if isinstance(path, str) and isinstance(md5, str)}
 
 
 def sorted_lock(text: str) -> str:

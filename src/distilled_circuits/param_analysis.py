@@ -193,6 +193,9 @@ class Alignment(Section):
     seed: Index
 
 
+MOST_LEVELS = 1000
+
+
 class NoiseLevels(Section):
     """Standard deviations of the noise: from zero to `stop` in equal steps."""
 
@@ -203,6 +206,8 @@ class NoiseLevels(Section):
     def _has_two_levels(self) -> NoiseLevels:
         if self.step > self.stop:
             raise ValueError(f"step is {self.step}, allowed: at most stop ({self.stop}), so that there are two levels")
+        if self.stop / self.step > MOST_LEVELS:
+            raise ValueError(f"step is {self.step}, allowed: at least stop / {MOST_LEVELS}; each level is a run")
         return self
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from distilled_circuits.param_models import Shape
 from distilled_circuits.param_types import (
@@ -22,9 +23,23 @@ from distilled_circuits.param_types import (
 )
 from distilled_circuits.seed_ranges import seeds_of
 
+MOST_SEEDS = 1000
+"""Seeds of all entries: each is a student trained for each condition."""
+
+
+def _has_weight(weights: dict[str, float]) -> dict[str, float]:
+    if not 0 < sum(weights.values()) < math.inf:
+        raise ValueError("has no weight above 0, allowed: at least one")
+    return weights
+
+
 StoryName = Literal["entity_tracking", "theory_of_mind"]
 TextName = Literal["entity_tracking", "theory_of_mind", "copying", "arithmetic", "instructions"]
-Mixture = Annotated[dict[TextName, NotNegative], Field(min_length=1, description="weights by kind of text")]
+Mixture = Annotated[
+    dict[TextName, NotNegative],
+    Field(min_length=1, description="weights by kind of text"),
+    AfterValidator(_has_weight),
+]
 Seeds = Annotated[list[Index], Distinct, Field(min_length=1, description="a list of different seeds")]
 Names = Annotated[list[str], Distinct, Field(min_length=1, description="a list of names")]
 
@@ -150,7 +165,10 @@ class Distillation(Section):
 
     @model_validator(mode="after")
     def _seeds_are_different(self) -> Distillation:
-        seeds = [seed for written in self.seeds for seed in seeds_of(written)]
+        ranges = [seeds_of(written) for written in self.seeds]
+        if sum(each.stop - each.start for each in ranges) > MOST_SEEDS or max(each.stop for each in ranges) > 2**31:
+            raise ValueError(f"seeds has more than {MOST_SEEDS} or one above {2**31 - 1}, allowed: fewer, smaller ones")
+        seeds = [seed for each in ranges for seed in each]
         twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if twice:
             raise ValueError(f"seeds has {', '.join(map(str, twice))} twice, allowed: each once")

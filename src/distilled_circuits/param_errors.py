@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, Tag
+
+from distilled_circuits.messages import shown
 
 
 def explain(problem: Any, root: type[BaseModel]) -> str:
@@ -12,7 +15,9 @@ def explain(problem: Any, root: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in place_of(problem))
     found = problem["input"]
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key, allowed: {', '.join(_fields_at(root, problem['loc'][:-1]))}"
+        above, unknown = place_of({"loc": problem["loc"][:-1]}), str(problem["loc"][-1])
+        named = ".".join(map(str, (*above, unknown if unknown.isidentifier() else shown(unknown))))
+        return f"{named}: unknown key, allowed: {', '.join(_fields_at(root, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{key}: missing; `git diff params.yaml` shows what was there"
     if problem["type"] == "value_error":
@@ -22,7 +27,7 @@ def explain(problem: Any, root: type[BaseModel]) -> str:
     if problem["type"] == "model_type":
         allowed = f"keys with values: {', '.join(_fields_at(root, problem['loc']))}"
     hint = " (YAML reads 1e-3 as text: write 0.001 or 1.0e-3)" if isinstance(found, str) and _is_number(found) else ""
-    return f"{key}: found {found!r}, allowed: {allowed}{hint}"
+    return f"{key}: found {shown(found)}, allowed: {allowed}{hint}"
 
 
 def place_of(problem: Any) -> tuple[int | str, ...]:
@@ -43,7 +48,8 @@ def _annotation_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[A
     annotation: Any = root
     description: str | None = None
     for part in loc:
-        if isinstance(part, str) and not part.isidentifier():
+        of_a_dict = get_origin(annotation) is dict
+        if isinstance(part, str) and not part.isidentifier() and not of_a_dict:
             # The kind of value that pydantic tried: one of several sections by its tag, or of no interest.
             annotation = _tagged(annotation).get(part, annotation)
         elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -52,11 +58,13 @@ def _annotation_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[A
                 return None, None
             annotation, description = field.annotation, field.description
         else:
-            arguments = get_args(annotation)
+            arguments = [each for each in get_args(annotation) if each is not NoneType]
             inner = arguments[-1] if arguments else None
             metadata = getattr(inner, "__metadata__", ())
             description = next((m.description for m in metadata if getattr(m, "description", None)), None)
             annotation = get_args(inner)[0] if metadata else inner
+        if NoneType in get_args(annotation):
+            annotation = get_args(annotation)[0]  # of a section that may be left out
     return annotation, description
 
 
@@ -72,4 +80,4 @@ def _description_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> str | 
 
 def _fields_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     annotation = _annotation_at(root, loc)[0]
-    return list(annotation.model_fields) if annotation is not None else []
+    return list(getattr(annotation, "model_fields", ()))

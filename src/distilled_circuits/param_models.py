@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -54,7 +55,7 @@ class Scratch(Shape):
             raise ValueError("key_value_heads, allowed: of a llama, which needs it, and of no other architecture")
         if self.key_value_heads and self.heads % self.key_value_heads:
             raise ValueError(f"key_value_heads is {self.key_value_heads}, allowed: a divisor of heads ({self.heads})")
-        if not any(self.mixture.values()):
+        if not 0 < sum(self.mixture.values()) < math.inf:
             raise ValueError("mixture has no weight above 0, allowed: at least one")
         return self
 
@@ -83,7 +84,9 @@ class Hub(_Stored):
     hub: Annotated[
         str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", description="a repository such as openai-community/gpt2")
     ]
-    revision: str
+    revision: Annotated[
+        str, Field(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", description="a commit's 40 digits, a branch or a tag")
+    ]
 
 
 class Local(_Stored):

@@ -10,6 +10,8 @@ from distilled_circuits.param_models import SHA256
 from distilled_circuits.param_types import Section
 
 FOLDER = "data/tasks/"
+LONGEST_TITLE = 80
+"""Characters of a title; figures have it too, where two `$` begin and end a formula."""
 Files = Annotated[list[str], Field(min_length=1, description=f"a list of files below {FOLDER}")]
 
 
@@ -32,6 +34,8 @@ class TaskFile(Section):
         outside = [file for file in self.files if not file.startswith(FOLDER) or ".." in file]
         if outside:
             raise ValueError(f"files has {outside[0]!r}, allowed: files below {FOLDER}, where a change is noticed")
+        if len(self.title) > LONGEST_TITLE or not (self.title.isprintable() and self.title.count("$") < 2):
+            raise ValueError(f"title, allowed: at most {LONGEST_TITLE} characters, on one line, `$` at most once")
         if self.published_as and not (self.format == "lan2024" and self.sha256):
             raise ValueError("published_as, allowed: of the format lan2024 with sha256, which say that they are those")
         if self.sha256 and len(self.sha256) != len(self.files):

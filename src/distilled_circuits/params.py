@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.messages import one_line, shown
 from distilled_circuits.param_analysis import (
     Activations,
     Alignment,
@@ -39,6 +40,8 @@ GENERATED = get_args(TaskName)
 """Tasks that are made here."""
 TAKEN = {"teacher", "student", "replicas", "rivals"}
 """Folders of a pair beside those of its tasks."""
+LONGEST_NAME = 60
+"""Bytes of a name: a file that is named after a stage, a pair and a task must still have a name of at most 255."""
 
 
 class Params(Section):
@@ -79,7 +82,10 @@ class Params(Section):
             ("battery.pairs", self.battery.pairs, self.pairs),
             ("distillation.students", self.distillation.students, list(self.family.students)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.mixtures)),
+            ("distillation.tasks", self.distillation.tasks, list(self.family.pace)),
             ("distillation.tasks", self.distillation.tasks, list(self.family.tuning)),
+            ("distillation.tasks", self.distillation.tasks, list(self.distillation.circuits.methods)),
+            ("distillation.tasks", self.distillation.tasks, list(self.distillation.training.prompts)),
             ("distillation.runs", self.distillation.runs, list(self.conditions)),
             ("distillation.sweep.conditions", self.distillation.sweep.conditions, self.distillation.runs),
             ("distillation.sweep.weighted", self.distillation.sweep.weighted, self.distillation.sweep.conditions),
@@ -89,8 +95,11 @@ class Params(Section):
                 if name not in known:
                     raise ValueError(f"{key} names {name!r}, allowed: {', '.join(known)}")
         for name in (*self.models, *self.sources, *self.family.students, *self.conditions):
-            if not name.isidentifier():
-                raise ValueError(f"the name {name!r}, allowed: letters, digits and _ (it becomes a folder and a stage)")
+            if not name.isidentifier() or len(name.encode()) > LONGEST_NAME:
+                raise ValueError(
+                    f"the name {shown(name)}, allowed: letters, digits and _, at most {LONGEST_NAME} of them (it "
+                    "becomes a folder and a stage)"
+                )
         for name in TAKEN & self.sources.keys():
             raise ValueError(f"sources names a task {name!r}, allowed: others (results/pairs/PAIR/{name} is taken)")
         return self
@@ -156,4 +165,4 @@ def load_params(path: Path) -> Params:
         problems = error.errors()
         places = {place_of(problem) for problem in problems}
         more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        raise UserError(f"{path}: {explain(problems[0], Params)}{more}") from None
+        raise UserError(one_line(f"{path}: {explain(problems[0], Params)}{more}")) from None

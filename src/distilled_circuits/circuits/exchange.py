@@ -65,27 +65,28 @@ def from_exchange(content: Any, origin: str) -> ExchangedCircuit:
         inside = [name for name, node in content["nodes"].items() if _in_graph(node)]
         edges = {name: (float(edge["score"]), bool(edge["in_graph"])) for name, edge in content["edges"].items()}
         width = int(sizes["d_model"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise UserError(
             f"{origin}: no circuit of EAP-IG or MIB: expected cfg, nodes and edges as their to_json has"
         ) from None
     if sizes.get("parallel_attn_mlp"):
         raise UserError(f"{origin}: attention and MLP in parallel are not supported")
-    known = set(all_components(layers, heads))
     try:
         nodes = {Component.parse(name) for name in inside if name not in (INPUT, LOGITS)}
         scored = {Edge.parse(name): value for name, value in edges.items() if not name.startswith(INPUT)}
     except ValueError as error:
         raise UserError(f"{origin}: {error}") from None
     ends = nodes | {end for edge in scored for end in (edge.sender, edge.receiver) if end is not None}
-    if not ends <= known:
-        wrong = ", ".join(str(component) for component in sorted(ends - known, key=str)[:3])
+    # By comparison, not in a list of all: the sizes are whatever the file says.
+    outside = [end for end in ends if end.layer >= layers or (end.head or 0) >= heads]
+    if outside:
+        wrong = ", ".join(sorted(map(str, outside))[:3])
         raise UserError(f"{origin}: {wrong} not in a model of {layers} layers with {heads} heads")
     return ExchangedCircuit(
         layers,
         heads,
         width,
-        tuple(component for component in all_components(layers, heads) if component in nodes),
+        tuple(sorted(nodes, key=lambda node: (node.layer, node.head is None, node.head or 0))),
         {edge: score for edge, (score, _) in scored.items()},
         frozenset(edge for edge, (_, in_graph) in scored.items() if in_graph),
     )

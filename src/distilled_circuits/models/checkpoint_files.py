@@ -77,10 +77,10 @@ def read_header(path: Path) -> SafetensorsFileMetadata:
         raise UserError(f"{path}: a Git LFS pointer, not the weights: run `git lfs pull` in its repository")
     try:
         header = parse_local_safetensors_file_metadata(path)
-        end = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=0)
-    except (errors.SafetensorsParsingError, AttributeError, IndexError, KeyError, TypeError, ValueError):
+        last = max((tensor.data_offsets[1] for tensor in header.tensors.values()), default=0)
+        end = 8 + int.from_bytes(first, "little") + last
+    except (errors.SafetensorsParsingError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise UserError(f"{path}: truncated, or no safetensors file ({size} bytes): fetch or copy it again") from None
-    end += 8 + int.from_bytes(first, "little")
     if size != end:
         what = "truncated" if size < end else "damaged"
         raise UserError(f"{path}: {what}: its header promises {end} bytes, it has {size}: fetch or copy it again")

@@ -33,7 +33,8 @@ def choose_device(wanted: str) -> torch.device:
 def load_config(folder: Path) -> PretrainedConfig:
     """Return a model directory's configuration; raise UserError when it has none that can be read."""
     with _one_line(folder, "no loadable checkpoint"):
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        # Where it is not said, transformers asks on the terminal whether to run Python code that the directory brings.
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -74,9 +75,14 @@ def one_kernel_gelu(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load a model directory's tokenizer; raise UserError when it has none."""
+    """Load a model directory's tokenizer; raise UserError when it has none.
+
+    Chat templates are left out: nothing here chats, and their names become names of files when it is saved.
+    """
     with _one_line(folder, "no loadable tokenizer"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer.chat_template = None
+    return tokenizer
 
 
 @contextmanager

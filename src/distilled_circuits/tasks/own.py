@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,8 +58,7 @@ def _object(line: str, source: str) -> dict[str, Any]:
     """Return the object of a line, all its keys known, none missing or given twice."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        twice = next((key for key, times in Counter(key for key, _ in pairs).items() if times > 1), None)
         if twice is not None:
             _fail(source, f"the key {twice!r} stands there twice: leave one of them out")
         return dict(pairs)

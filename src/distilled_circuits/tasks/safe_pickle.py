@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,16 +18,24 @@ def load_plain(path: Path) -> object:
     can be called or made beyond such plain values. Raises UserError that names the file, and what it asked for, or that
     it is no whole pickle.
     """
-    with path.open("rb") as file:
-        try:
-            return _PlainUnpickler(file, path).load()
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001 - bytes that are no pickle make the unpickler raise nearly anything
-            said = " ".join(str(error).split())
-            raise UserError(
-                f"{path}: not a whole pickle ({type(error).__name__}: {said}): get the file once more (docs/data.md)"
-            ) from None
+    data = path.read_bytes()
+    try:
+        _check_memo(data)
+        return _PlainUnpickler(io.BytesIO(data), path).load()
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - bytes that are no pickle make the unpickler raise nearly anything
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"{path}: not a whole pickle ({type(error).__name__}: {said}): get the file once more (docs/data.md)"
+        ) from None
+
+
+def _check_memo(data: bytes) -> None:
+    """Raise ValueError at a number of a remembered value that is larger than the pickle: room is made for so many."""
+    for code, number, _ in pickletools.genops(data):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and number > len(data):
+            raise ValueError(f"value {number} is to be remembered, of {len(data)} bytes")
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -36,7 +46,8 @@ class _PlainUnpickler(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> NoReturn:
+        asked = " ".join(f"{module}.{name}".split())
         raise UserError(
-            f"{self.path}: the pickle asks for {module}.{name}, and running what a file names is not safe: only lists, "
+            f"{self.path}: the pickle asks for {asked}, and running what a file names is not safe: only lists, "
             "dicts, texts and numbers are read; convert it to JSON where it comes from"
         )

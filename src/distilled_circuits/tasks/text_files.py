@@ -38,10 +38,15 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; raise UserError that names the line where it is not JSON."""
+    """Return the content of a JSON file; raise UserError that names the line where it is not JSON.
+
+    Half of a surrogate pair, which JSON can spell and no file can hold, is refused too.
+    """
     try:
-        return json.loads(read_text(path))
+        found = json.loads(read_text(path))
+        json.dumps(found, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON, column {error.colno}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets; half a pair
         raise UserError(f"{path}:1: not JSON that can be read: {error}") from None
+    return found
