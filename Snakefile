@@ -20,6 +20,7 @@ params_checked = or_stop(load_params, Path("params.yaml"))  # before anything re
 include: "rules/common.smk"
 include: "rules/resources.smk"
 include: "rules/code.smk"
+include: "rules/shards.smk"
 include: "rules/models.smk"
 include: "rules/distilled_circuits.smk"
 include: "rules/circuit_distillation.smk"

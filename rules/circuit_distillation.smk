@@ -97,10 +97,31 @@ rule mapping:
         repro("mapping")
 
 
+rule distillation_shard:
+    input:
+        deps("distillation"),
+        key("distillation"),
+    output:
+        temp(shard_of("distillation")),
+    log:
+        log_of_shard("distillation"),
+    benchmark:
+        benchmark_of_shard("distillation")
+    threads: threads_of("distillation")
+    priority: with_several_maps
+    resources:
+        gpu=gpu_of("distillation"),
+    message:
+        message_of_shard("distillation")
+    shell:
+        run_shard("distillation")
+
+
 rule distillation:
     input:
         deps("distillation"),
         key("distillation"),
+        shards_of("distillation"),
     output:
         outs("distillation"),
     log:

@@ -3,6 +3,7 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -59,15 +60,23 @@ def repro(stage):
     That is what a repro of the whole upstream would do, which fails while another job reads the same input: DVC asks
     for a write lock on every stage that it passes. What DVC says goes into the log, progress and errors on the screen.
     """
+    return in_log(f"{restored(stage)}dvc --wait-for-lock repro $PULL --single-item {graph.stages[stage].wildcard_name()}")
+
+
+def restored(stage):
+    """The part of a job's command that holds its inputs against dvc.lock."""
     inputs = made_inputs(stage)
     # DVC reads dvc.lock anew for each path: a minute and more for a stage that gathers all, of which it is asked at once.
     gathers = not graph.stages[stage].axes and len(inputs) > MANY
     targets = "--allow-missing" if gathers else " ".join(inputs)
     # Inputs are nearly always as recorded, and a look of ours takes 0.2 s where DVC's takes five.
     intact = f"python -m distilled_circuits.lockfile {' '.join(inputs)}"
-    restore = f"({intact} || dvc --wait-for-lock checkout --force {targets}) && " if inputs else ""
-    job = f"{restore}dvc --wait-for-lock repro $PULL --single-item {graph.stages[stage].wildcard_name()}"
-    in_wildcards = job.replace("{", "{wildcards.")
+    return f"({intact} || dvc --wait-for-lock checkout --force {targets}) && " if inputs else ""
+
+
+def in_log(command):
+    """A command as Snakemake runs it: what it says goes into the log, errors on the screen too."""
+    in_wildcards = command.replace("{", "{wildcards.")
     return f": > {{log}}; ({in_wildcards}) 2>&1 >> {{log}} | tee -a {{log}}"
 
 
@@ -113,16 +122,29 @@ def refuse_second_run():
 def jobs_left_behind():
     """Processes in this folder of jobs whose snakemake was killed: only asked while no living run holds the lock."""
     marks = [(p.pid, p.info["cwd"], " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cwd", "cmdline"])]
-    return [pid for pid, cwd, command in marks if cwd == os.getcwd() and "dvc --wait-for-lock" in command]
+    here = [f"process {pid}" for pid, cwd, command in marks if cwd == os.getcwd() and "dvc --wait-for-lock" in command]
+    return here + cluster_jobs_left_behind()
+
+
+def cluster_jobs_left_behind():
+    """The same in a cluster's queue: Slurm jobs that a snakemake in this folder submitted, which are named by its run."""
+    if shutil.which("squeue") is None:
+        return []
+    asked = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
+    said = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    submitted = re.findall(r"^(\S+) \S*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} (.+)$", said, re.MULTILINE)
+    own = os.environ.get("SLURM_JOB_ID")
+    return [f"Slurm job {job}" for job, folder in submitted if folder == os.getcwd() and job != own]
 
 
 def wait_for_jobs_left_behind():
     """Let orphaned jobs finish: DVC records what they made, and two of a kind would block each other."""
     left = jobs_left_behind()
     if left:
-        logger.info(f"Jobs of a killed run are still at work; waiting for processes {', '.join(map(str, left))}.")
-    while jobs_left_behind():
-        time.sleep(0.5)
+        logger.info(f"Jobs of a killed run are still at work; waiting for {', '.join(left)}.")
+    while left:
+        time.sleep(2 if "Slurm" in left[-1] else 0.5)
+        left = jobs_left_behind()
     # DVC takes a killed process that nobody has reaped yet for a living one, and its locks for held; killed while it
     # wrote them, it left a file that it cannot read.
     locks = Path(".dvc/tmp/rwlock")
@@ -153,12 +175,15 @@ def set_aside_abandoned():
 wildcard_constraints:
     pair=r"\w+",
     task=r"\w+",
+    teacher=r"\w+",
+    student=r"\w+",
     condition=r"\w+",
-    seed=r"\d+",
+    seeds=r"[\d-]+",
     replica=r"\d+",
 
 
-write_keys()
+if workflow.is_main_process:  # and not in a job of a cluster, which reads the rules anew and runs none of the hooks below
+    write_keys()
 
 
 onstart:

@@ -38,10 +38,31 @@ rule activations:
         repro("activations")
 
 
+rule influence_shard:
+    input:
+        deps("influence"),
+        key("influence"),
+    output:
+        temp(shard_of("influence")),
+    log:
+        log_of_shard("influence"),
+    benchmark:
+        benchmark_of_shard("influence")
+    threads: threads_of("influence")
+    priority: before_noise
+    resources:
+        gpu=gpu_of("influence"),
+    message:
+        message_of_shard("influence")
+    shell:
+        run_shard("influence")
+
+
 rule influence:
     input:
         deps("influence"),
         key("influence"),
+        shards_of("influence"),
     output:
         outs("influence"),
     log:

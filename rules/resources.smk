@@ -11,8 +11,12 @@ def threads_of(stage):
 
 
 def gpu_of(stage):
-    """1 for a stage that computes on a device, if that is a GPU: jobs then take turns on the card."""
-    there = params_checked.device == "cuda" or (params_checked.device == "auto" and shutil.which("nvidia-smi") is not None)
+    """1 for a stage that computes on a device, if that is a GPU: jobs then take turns on the card, or ask a cluster for one.
+
+    `--config gpu=true` says that the nodes of a cluster have one where the machine that submits has none.
+    """
+    found = config.get("gpu", shutil.which("nvidia-smi") is not None)
+    there = params_checked.device == "cuda" or (params_checked.device == "auto" and found)
     return int(there and "device" in graph.stages[stage].params)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distilled_circuits.cli import run_stage
 from distilled_circuits.graph import load_graph
+from distilled_circuits.running import run_stage
 
 ROOT = Path(__file__).resolve().parent.parent
 SMOKE: dict[str, Any] = {

@@ -14,11 +14,12 @@ from conftest import ROOT
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import load_graph
 from distilled_circuits.imports import code_of, imports_of
+from distilled_circuits.running import SPLIT
 
 PACKAGE = ROOT / "src/distilled_circuits"
 RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
 TIERS = (
-    {"stages", "cli", "audit", "why", "why_models", "plan", "foresight"},
+    {"stages", "shards", "running", "cli", "audit", "why", "why_models", "plan", "foresight"},
     {"report", "comparison", "circuits", "distillation", "figures", "roles"},
     {"models"},
     {"lens", "tasks"},
@@ -140,11 +141,13 @@ def test_imports_of_every_form_are_found(tmp_path):
 def test_every_stage_has_a_rule_and_a_module(graph):
     """Snakefile, rules/ and stages/ have exactly the stages of dvc.yaml."""
     files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
-    assert {name for file in files for name in RULE.findall(file.read_text())} == {"all", *graph.stages}
+    shards = {f"{stage}_shard" for stage in SPLIT}
+    assert {name for file in files for name in RULE.findall(file.read_text())} == {"all", *graph.stages, *shards}
     plumbing = {
         "job",
         "inputs",
         "positions",
+        "shares",
         "stored_records",
         "model_making",
         "measured_records",

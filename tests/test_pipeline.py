@@ -83,6 +83,17 @@ def test_an_edit_reruns_what_is_made_of_it_and_nothing_else(finished):
     assert "Nothing to be done" in call(finished, "snakemake")
 
 
+def test_shards_of_what_is_up_to_date_compute_nothing(finished, tmp_path):
+    """Asked for shards where nothing has to run, their jobs write nothing, and the stage's leaves all as it was."""
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    made = folder / "results/pairs/mini/numerals/influence.h5"
+    before = (folder / "dvc.lock").read_text(), made.read_bytes()
+    call(folder, "snakemake", "--config", "shards={influence: 2}", str(made.relative_to(folder)))
+    assert [log.read_text() for log in folder.glob("logs/influence@*-of-2.log")] == ["", ""]
+    assert ((folder / "dvc.lock").read_text(), made.read_bytes()) == before
+    assert not [path for path in (folder / ".snakemake/shards").rglob("*") if path.is_file()]
+
+
 def test_code_that_was_edited_after_the_run_began_is_not_run(finished):
     """DVC would record what it makes as the old code's: one line names the module."""
     module = finished / "src/distilled_circuits/stages/verdicts.py"

@@ -12,9 +12,9 @@ from lan2024 import lan_folder, needs_lan
 from projects import run_in_process, smoke_params
 
 from distilled_circuits.artifacts import read_json, read_provenance
-from distilled_circuits.cli import run_stage
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.shapes import student_from_layers
+from distilled_circuits.running import run_stage
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 NAMES = ("Ann", "Ben", "Cid", "Dan", "Eve")

@@ -8,13 +8,14 @@ import yaml
 from checkpoints import random_model, write_checkpoint
 from conftest import ROOT
 
-from distilled_circuits.cli import main, run_stage
+from distilled_circuits.cli import main
 from distilled_circuits.durations import in_words, last_seconds
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import load_graph
 from distilled_circuits.models.checkpoints import weights_digest
 from distilled_circuits.models.tokenizer import word_level_tokenizer
 from distilled_circuits.plan import Reason, Step
+from distilled_circuits.running import run_stage
 from distilled_circuits.why import Account, as_text, targets
 
 

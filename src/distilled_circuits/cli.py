@@ -1,23 +1,18 @@
-"""The command line: `distilled-circuits run STAGE axis=value ...`, `why`, `audit PATH ...`, and `diff REV [REV]`."""
+"""The command line: `distilled-circuits run`, `why`, `audit` and `diff`; a mistake is one line, never a traceback."""
 
 from __future__ import annotations
 
 import argparse
 import errno
-import importlib
-import json
 import os
-import signal
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, load_graph, sha256
 from distilled_circuits.messages import one_line
-from distilled_circuits.params import Params, load_params
+from distilled_circuits.params import load_params
+from distilled_circuits.running import run_stage
 
 REMEDIES = {
     errno.ENOSPC: "make room and run again",
@@ -27,16 +22,15 @@ REMEDIES = {
     errno.ENAMETOOLONG: "give it a shorter name",
     errno.EMFILE: "allow more open files (ulimit -n) and run again",
 }
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way to end
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, or 2 after a mistake that its one line explains."""
     parser = argparse.ArgumentParser(prog="distilled-circuits", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="run one stage on the files present; DVC calls this")
     run.add_argument("stage", help="a stage of dvc.yaml")
-    run.add_argument("item", nargs="*", metavar="axis=value", help="its item: pair=mini task=numerals")
+    run.add_argument("item", nargs="*", metavar="axis=value", help="its item: pair=mini task=numerals; shard=K/N of it")
     why = commands.add_parser("why", help="say what a run will do, for what reason and at what cost, before it does")
     why.add_argument("target", nargs="?", help="a stage, STAGE@ITEM, or the path of an output: it and what it reads")
     why.add_argument("--json", action="store_true", help="for programs: every job with its reasons, seconds and bytes")
@@ -90,70 +84,6 @@ def _circumstance(error: OSError | MemoryError) -> str:
         raise error  # no answer of the system: a library calls its own failure so
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{os.strerror(error.errno)}: {REMEDIES.get(error.errno, 'mend that and run again')}"
-
-
-def run_stage(stage: str, item: Sequence[str]) -> None:
-    """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares."""
-    began = time.monotonic()
-    params = load_params(Path("params.yaml"))
-    graph = load_graph()
-    if stage not in graph.stages:
-        raise UserError(f"{stage}: no such stage, allowed: {', '.join(graph.stages)}")
-    malformed = [part for part in item if "=" not in part]
-    if malformed:
-        raise UserError(f"{malformed[0]}: expected axis=value, for example pair=mini")
-    instance = graph.stages[stage].instance(dict(part.split("=", 1) for part in item))
-    _check_code(stage)
-    # Before numpy and torch are imported, which read these once. The number of threads is part of the result.
-    threads = params.threads.training if "threads.training" in instance.params else params.threads.analysis
-    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # A run that is told to stop leaves nothing half-written: `replacing` cleans up on the way out.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    from distilled_circuits.stages.job import Job
-
-    module = importlib.import_module(f"distilled_circuits.stages.{stage}")
-    module.run(
-        Job(
-            name=instance.name,
-            item=instance.item,
-            params={name: select(params, name) for name in instance.params},
-            inputs=_by_stem(path for path in instance.inputs if not path.startswith((f"{CODE}/", f"{PACKAGE}/"))),
-            outputs=_by_stem(instance.outputs),
-        )
-    )
-    record(instance.name, time.monotonic() - began, threads)
-
-
-def _check_code(stage: str) -> None:
-    """Refuse to run code that is not what DVC is about to record: a module edited since the run began.
-
-    Raises UserError that names the module; what was made would be taken for the old code's, now and from DVC's cache.
-    """
-    noted = Path(CODE) / f"{stage}.json"
-    if not noted.exists():  # of stage `code` itself, and of a stage that is run by hand
-        return
-    # A new import is an edit of a module that is noted already.
-    try:
-        modules = dict(json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{noted}: damaged; delete it and start snakemake again") from None
-    for module, recorded in modules.items():
-        path = Path(module)
-        if not path.exists() or sha256(path) != recorded:
-            raise UserError(f"{module}: edited since this run began, so {stage} was not run; start snakemake again")
-
-
-def select(params: Params, dotted: str) -> object:
-    """Return the validated value at a dotted name: an attribute of a section, or a key of `models` or `conditions`."""
-    value: object = params
-    for part in dotted.split("."):
-        value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return value
-
-
-def _by_stem(paths: Iterable[str]) -> dict[str, Path]:
-    return {Path(path).stem: Path(path) for path in paths}
 
 
 if __name__ == "__main__":
