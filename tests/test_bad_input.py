@@ -12,6 +12,7 @@ import random
 import struct
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distilled_circuits import cli
+from distilled_circuits import cli, running
 from distilled_circuits.artifacts import (
     Provenance,
     count_parameters,
@@ -661,9 +662,11 @@ def test_arguments_of_any_kind(arguments, project, monkeypatch, capsys):
     """A status, or argparse's own exit; no stage is run here."""
     (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     monkeypatch.chdir(project)
-    monkeypatch.setattr(cli.importlib, "import_module", lambda _: type("Stage", (), {"run": lambda _: None}))
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(cli.os, "environ", dict(os.environ))
+    stage = SimpleNamespace(run=lambda _: None)
+    monkeypatch.setattr(running, "importlib", SimpleNamespace(import_module=lambda _: stage))
+    monkeypatch.setattr(running, "signal", SimpleNamespace(signal=lambda *_: None, SIGTERM=15))
+    for name in (*running.THREAD_VARIABLES, "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")
     try:
         status = cli.main(arguments)
     except SystemExit as end:

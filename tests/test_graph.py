@@ -19,7 +19,7 @@ from distilled_circuits.running import SPLIT
 PACKAGE = ROOT / "src/distilled_circuits"
 RULE = re.compile(r"^rule (\w+):", re.MULTILINE)
 TIERS = (
-    {"stages", "shards", "running", "cli", "audit", "why", "why_models", "plan", "foresight"},
+    {"stages", "shards", "running", "cli", "audit", "diff", "why", "why_models", "plan", "foresight"},
     {"report", "comparison", "circuits", "distillation", "figures", "roles"},
     {"models"},
     {"lens", "tasks"},
