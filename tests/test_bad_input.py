@@ -36,6 +36,8 @@ from distilled_circuits.artifacts import (
 )
 from distilled_circuits.circuits.exchange import ExchangedCircuit, from_exchange, to_exchange
 from distilled_circuits.errors import UserError
+from distilled_circuits.figures.heads import token_labels
+from distilled_circuits.figures.style import new_figure, to_png
 from distilled_circuits.graph import load_graph
 from distilled_circuits.lens.components import Component
 from distilled_circuits.lockfile import lock_stages, recorded_outputs
@@ -634,6 +636,15 @@ def test_a_configuration_of_any_kind(key, value, checkpoint):
     saved = (checkpoint / "config.json").read_text()
     refusal(load_config, altered(checkpoint, "config.json", **{key: value}))
     (checkpoint / "config.json").write_text(saved)
+
+
+def test_a_token_is_no_formula():
+    """GPT-2 has a token of two dollars, which ended the report."""
+    labels = token_labels([{"tokens": ["$$", "Ġ$", "a"], "positions": {}}])
+    figure = new_figure(2, 1)
+    figure.subplots().set_xticks(range(3), labels=labels)
+    assert to_png(figure)
+    assert labels == [r"\$\$", r"Ġ\$", "a"]
 
 
 # --------------------------------------------------------------------------------------------------- the command line

@@ -90,7 +90,7 @@ def token_labels(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a label for each position: the token where it is always the same, else its role, else an example.
 
     `records` are encoded prompts of one length. Two roles take turns at a position where the order of names changes;
-    examples end in an ellipsis.
+    examples end in an ellipsis. Two `$` in a token would begin and end a formula: they are escaped.
     """
     roles: dict[int, set[str]] = {}
     for record in records:
@@ -98,7 +98,8 @@ def token_labels(records: Sequence[Mapping[str, Any]]) -> list[str]:
             for position in record["positions"].get(name, []):
                 roles.setdefault(position, set()).add(short)
     columns = zip(*(record["tokens"] for record in records), strict=True)
-    return [
+    labels = [
         column[0] if len(set(column)) == 1 else "/".join(sorted(roles.get(position, {f"{column[0]}…"})))
         for position, column in enumerate(columns)
     ]
+    return [label.replace("$", r"\$") for label in labels]
