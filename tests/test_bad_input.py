@@ -9,6 +9,7 @@ import os
 import pickle
 import pickletools
 import random
+import shutil
 import struct
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,7 @@ from distilled_circuits.models.checkpoint_files import check_weights
 from distilled_circuits.models.loading import load_config, load_model, load_tokenizer
 from distilled_circuits.params import load_params
 from distilled_circuits.tasks.formats import read_prompts
+from distilled_circuits.tasks.lexicon import load_lexicon
 from distilled_circuits.tasks.safe_pickle import load_plain
 from distilled_circuits.yaml_files import read_yaml
 
@@ -382,6 +384,22 @@ def test_bytes_of_any_kind_as_prompts(data, form, junk, cut, tmp_path_factory):
     at = data.draw(st.integers(0, len(contents[which])))
     contents[which] = contents[which][:at] + junk + contents[which][at + cut :]
     is_read_or_refused(form, contents, tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("numerals.csv", b"numeral\n1\n", ":2: allowed: a value for each of numeral, word"),
+        ("facts.csv", b"person,relation,answer\nA,town\n", ":2: allowed: a value for each of person, relation, answer"),
+        ("facts.csv", b"person,relation,answer\nA,town,B,C\n", ":2: allowed: a value for each of person, relation"),
+        ("names.txt", b"M\xfcller\n", ": not UTF-8 (invalid start byte at byte 1): save it as UTF-8"),
+    ],
+)
+def test_a_word_list_of_another_form_is_named(name, content, said, tmp_path):
+    """Columns that are missing, a value too few or too many, another encoding."""
+    folder = shutil.copytree(ROOT / "data/lexicon", tmp_path / "lexicon")
+    (folder / name).write_bytes(content)
+    assert refusal(load_lexicon, folder).startswith(f"{folder / name}{said}")
 
 
 class Malicious:

@@ -41,8 +41,8 @@ class Lexicon:
 
 
 def load_lexicon(folder: Path) -> Lexicon:
-    """Read the word lists; raise UserError that names the file when one is missing or repeats a word."""
-    numbers = _rows(folder / "numerals.csv")
+    """Read the word lists; raise UserError that names the file when one is missing, repeats a word or lacks a value."""
+    numbers = _rows(folder / "numerals.csv", ["numeral", "word"])
     return Lexicon(
         objects=_words(folder / "objects.txt"),
         names=_words(folder / "names.txt"),
@@ -53,7 +53,7 @@ def load_lexicon(folder: Path) -> Lexicon:
         contents=_words(folder / "contents.txt"),
         numerals=tuple(row["numeral"] for row in numbers),
         number_words=tuple(row["word"] for row in numbers),
-        facts=tuple(Fact(**row) for row in _rows(folder / "facts.csv")),
+        facts=tuple(Fact(**row) for row in _rows(folder / "facts.csv", ["person", "relation", "answer"])),
     )
 
 
@@ -62,6 +62,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such word list; restore it with `git checkout {path}`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
 
 
 def _words(path: Path) -> tuple[str, ...]:
@@ -72,5 +74,11 @@ def _words(path: Path) -> tuple[str, ...]:
     return words
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(_read(path).splitlines()))
+def _rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
+    reader = csv.DictReader(_read(path).splitlines())
+    rows = []
+    for row in reader:
+        if list(row) != columns or None in row.values():
+            raise UserError(f"{path}:{reader.line_num}: allowed: a value for each of {', '.join(columns)}")
+        rows.append(row)
+    return rows
