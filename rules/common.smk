@@ -1,5 +1,6 @@
 # What rules need to know of dvc.yaml: files, parameters, commands. Nothing about stages stands here.
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -9,14 +10,19 @@ from pathlib import Path
 
 import psutil
 
-from distilled_circuits.artifacts import write_text
+from distilled_circuits.agreement import KEYS, is_recorded, key_text
+from distilled_circuits.around_dvc import LOCK, forget_empty_runs, rewrite
 from distilled_circuits.graph import CODE, load_graph, places_of
-from distilled_circuits.lockfile import sorted_lock
+from distilled_circuits.lockfile import first_difference, lock_stages, problem_of, sorted_lock, whole_entries
+
+
+include: "run_lock.smk"
 
 
 graph = or_stop(load_graph)
 os.environ["PULL"] = "--pull" if config.get("pull") else ""  # docs/team.md: fetch what others have computed
 before_jobs = []  # what else is done when a run starts, after everybody else's jobs have ended
+LOOK = "python -m distilled_circuits.around_dvc"
 MANY = 20  # inputs from which on a stage without a matrix has all outputs restored: no other job runs beside it
 
 
@@ -50,7 +56,7 @@ def outs_shown(stage, **captions):
 
 def key(stage):
     """The small file that changes when a stage's declaration, parameters, code or word lists do."""
-    return f".snakemake/keys/{graph.stages[stage].wildcard_name()}.json"
+    return f"{KEYS}/{graph.stages[stage].wildcard_name()}.json"
 
 
 def repro(stage):
@@ -58,20 +64,22 @@ def repro(stage):
 
     First the inputs are held against dvc.lock and restored where they differ, so that a damaged one is never consumed.
     That is what a repro of the whole upstream would do, which fails while another job reads the same input: DVC asks
-    for a write lock on every stage that it passes. What DVC says goes into the log, progress and errors on the screen.
+    for a write lock on every stage that it passes. Last, what DVC recorded is held against what the job was planned
+    with (around_dvc.py). What DVC says goes into the log, progress and errors on the screen.
     """
-    return in_log(f"{restored(stage)}dvc --wait-for-lock repro $PULL --single-item {graph.stages[stage].wildcard_name()}")
+    name = graph.stages[stage].wildcard_name()
+    return in_log(f"{begin(stage)} && dvc --wait-for-lock repro $PULL --single-item {name} && {LOOK} after {name}")
 
 
-def restored(stage):
-    """The part of a job's command that holds its inputs against dvc.lock."""
-    inputs = made_inputs(stage)
+def begin(stage):
+    """The part of a job's command that refuses a plan out of date, and holds its inputs against dvc.lock."""
+    name, inputs = graph.stages[stage].wildcard_name(), made_inputs(stage)
     # DVC reads dvc.lock anew for each path: a minute and more for a stage that gathers all, of which it is asked at once.
     gathers = not graph.stages[stage].axes and len(inputs) > MANY
     targets = "--allow-missing" if gathers else " ".join(inputs)
     # Inputs are nearly always as recorded, and a look of ours takes 0.2 s where DVC's takes five.
-    intact = f"python -m distilled_circuits.lockfile {' '.join(inputs)}"
-    return f"({intact} || dvc --wait-for-lock checkout --force {targets}) && " if inputs else ""
+    restore = f"dvc --wait-for-lock checkout --force {targets} && {LOOK} restored {name} {' '.join(inputs)}"
+    return f"({LOOK} before {name} {' '.join(inputs)} || ([ $? = 3 ] && {restore}))"
 
 
 def in_log(command):
@@ -99,73 +107,45 @@ def every(*stages):
 
 
 def write_keys():
-    """Rewrite a key only when its content changes: without keys a clone with new parameters has nothing to do."""
-    for instance in graph.items:
-        file = Path(f".snakemake/keys/{instance.name}.json")
-        content = or_stop(graph.key, instance)
-        if not file.exists() or file.read_text() != content:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(content)
+    """Rewrite a key only when its content changes: without keys a clone with new parameters has nothing to do.
+
+    A run that is at work keeps its keys: whoever plans or starts beside it sees its plan.
+    """
+    plans = [json.loads(or_stop(graph.key, item)) for item in graph.items]
+    lock = take_run_lock()
+    if lock is None:
+        logger.info("Another snakemake run is at work in this folder: this is what that one was planned with.")
+        return
+    if not jobs_left_behind():
+        mend_lock()
+    recorded = lock_stages(LOCK.read_text(errors="replace")) if LOCK.exists() else {}
+    read = {made for item in graph.items for path in item.inputs for made in graph.made(path)}
+    for item, plan in zip(graph.items, plans):
+        write_key(item, plan, recorded.get(item.name), [out for out in item.outputs if out not in read])
+    lock.close()
 
 
-def refuse_second_run():
-    """Hold a lock that dies with this process: a second run would delete outputs that the first one reads."""
-    global run_lock
-    Path(".snakemake").mkdir(exist_ok=True)
-    run_lock = open(".snakemake/run.lock", "w")
-    try:
-        fcntl.flock(run_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stop("another snakemake run is at work in this folder: wait until it ends or stop it")
-
-
-def jobs_left_behind():
-    """Processes in this folder of jobs whose snakemake was killed: only asked while no living run holds the lock."""
-    marks = [(p.pid, p.info["cwd"], " ".join(p.info["cmdline"] or [])) for p in psutil.process_iter(["cwd", "cmdline"])]
-    here = [f"process {pid}" for pid, cwd, command in marks if cwd == os.getcwd() and "dvc --wait-for-lock" in command]
-    return here + cluster_jobs_left_behind()
-
-
-def cluster_jobs_left_behind():
-    """The same in a cluster's queue: Slurm jobs that a snakemake in this folder submitted, which are named by its run."""
-    if shutil.which("squeue") is None:
-        return []
-    asked = ["squeue", "--me", "--noheader", "--format=%i %j %Z"]
-    said = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-    submitted = re.findall(r"^(\S+) \S*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12} (.+)$", said, re.MULTILINE)
-    own = os.environ.get("SLURM_JOB_ID")
-    return [f"Slurm job {job}" for job, folder in submitted if folder == os.getcwd() and job != own]
-
-
-def wait_for_jobs_left_behind():
-    """Let orphaned jobs finish: DVC records what they made, and two of a kind would block each other."""
-    left = jobs_left_behind()
-    if left:
-        logger.info(f"Jobs of a killed run are still at work; waiting for {', '.join(left)}.")
-    while left:
-        time.sleep(2 if "Slurm" in left[-1] else 0.5)
-        left = jobs_left_behind()
-    # DVC takes a killed process that nobody has reaped yet for a living one, and its locks for held; killed while it
-    # wrote them, it left a file that it cannot read.
-    locks = Path(".dvc/tmp/rwlock")
-    holders = set(map(int, re.findall(r'"pid": (\d+)', locks.read_text()))) if locks.exists() else set()
-    if not any(is_alive(pid) for pid in holders):
-        locks.unlink(missing_ok=True)
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+def write_key(item, plan, entry, unread):
+    """Outputs that dvc.lock does not know count as a change: it was lost, or is another revision's. So do damaged ones
+    that no job reads; every job looks at what it reads itself. An older output only waits for its job.
+    """
+    file = KEYS / f"{item.name}.json"
+    before = file.read_text() if file.exists() else ""
+    known = entry is not None and not (unread and first_difference(unread))
+    made = [Path(out).stat().st_mtime if Path(out).exists() else 0 for out in item.outputs]
+    lost = all(made) and not (known and (is_recorded(plan, entry) or (file.exists() and min(made) < file.stat().st_mtime)))
+    content = key_text(plan, before, lost=lost, now=time.time())
+    if content != before:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    KEYS_AS_WRITTEN[file] = content
 
 
 def set_aside_abandoned():
     """Remove outputs of pairs, tasks or seeds that params.yaml no longer runs: a folder of results shall have nothing
     else. They stay in DVC's cache, and come back from there when they are run again.
     """
-    lock = Path("dvc.lock")
-    for path in graph.abandoned(lock.read_text()) if lock.exists() else []:
+    for path in graph.abandoned(LOCK.read_text(errors="replace")) if LOCK.exists() else []:
         if Path(path).is_dir():
             shutil.rmtree(path)
         else:
@@ -182,8 +162,9 @@ wildcard_constraints:
     replica=r"\d+",
 
 
-if workflow.is_main_process:  # and not in a job of a cluster, which reads the rules anew and runs none of the hooks below
-    write_keys()
+if workflow.is_main_process:  # not for each job that a cluster runs: the run that sent it has planned
+    refuse_read_only()
+    or_stop(write_keys)
 
 
 onstart:
@@ -195,6 +176,5 @@ onstart:
 
 
 onsuccess:
-    lock = Path("dvc.lock")
-    if lock.exists() and sorted_lock(lock.read_text()) != lock.read_text():
-        write_text(lock, sorted_lock(lock.read_text()))
+    if LOCK.exists() and sorted_lock(LOCK.read_text()) != LOCK.read_text():
+        rewrite(LOCK, sorted_lock(LOCK.read_text()))

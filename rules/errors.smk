@@ -2,6 +2,7 @@
 import sys
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.failures import in_one_line
 
 
 def stop(message):
@@ -15,3 +16,5 @@ def or_stop(read, *arguments):
         return read(*arguments)
     except UserError as error:
         stop(error)
+    except OSError as error:
+        stop(in_one_line(error, "snakemake") or error)

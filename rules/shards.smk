@@ -50,7 +50,7 @@ def run_shard(stage):
     axes = " ".join(f"{axis}={{{axis}}}" for axis in graph.stages[stage].axes)
     compute = f"distilled-circuits run {stage} {axes} shard={{shard}}/{{shards}}"
     planned = f"[ \"$(python -m distilled_circuits.plan {name})\" = run ]"
-    return in_log(f"{restored(stage)}if {planned}; then {compute}; else : > {shard_of(stage)}; fi")
+    return in_log(f"{begin(stage)} && if {planned}; then {compute}; else : > {shard_of(stage)}; fi")
 
 
 wildcard_constraints:

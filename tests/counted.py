@@ -49,17 +49,31 @@ class Project:
         known = {path: digest for step in steps for path, digest in step.outputs.items() if digest}
         assert known == {path: recorded[path] for path in known}
 
-    def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen:
-        """Start snakemake in a process group of its own; return once a command whose output has `until` is running."""
+    def finish(self) -> str:
+        """Run snakemake until it ends, twice where jobs of a killed run kept it from planning; return what it said."""
+        said = call(self.folder, "snakemake", "--cores", "2", check=False, RAN=str(self.log))
+        return said + call(self.folder, "snakemake", "--cores", "2", RAN=str(self.log))
+
+    def start(self, seconds_of_work: int, name: str = "run") -> subprocess.Popen[bytes]:
+        """Start snakemake in a process group of its own; `said` has what it says."""
+        with self.folder.with_suffix(f".{name}").open("w") as said:
+            return subprocess.Popen(
+                ["snakemake", "--cores", "2"],
+                cwd=self.folder,
+                env={**environment(), "RAN": str(self.log), "SECONDS_OF_WORK": str(seconds_of_work)},
+                start_new_session=True,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+
+    def said(self, name: str = "run") -> str:
+        """Return what a run that was started said."""
+        return self.folder.with_suffix(f".{name}").read_text()
+
+    def begin(self, until: str, seconds_of_work: int) -> subprocess.Popen[bytes]:
+        """Start snakemake; return once a command whose output has `until` is running."""
         self.log.write_text("")
-        process = subprocess.Popen(
-            ["snakemake", "--cores", "2"],
-            cwd=self.folder,
-            env={**environment(), "RAN": str(self.log), "SECONDS_OF_WORK": str(seconds_of_work)},
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = self.start(seconds_of_work)
         deadline = time.monotonic() + 120
         while until not in self.log.read_text():
             assert time.monotonic() < deadline

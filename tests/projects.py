@@ -230,6 +230,10 @@ with open(os.environ["RAN"], "a") as log:
 params = yaml.safe_load(open("params.yaml"))
 time.sleep(float(os.environ.get("SECONDS_OF_WORK", 0)))
 if os.environ.get("FAILS", "no such job") in str(out):
+    how = os.environ.get("FAILS_HOW", "exit")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("half")
+    os.kill(os.getpid(), 9) if how == "kill" else 1 / 0 if how == "raise" else None
     sys.exit(f"{out}: the loss is nan at step 7")
 name = out.parent.name if out.name == "model.json" else out.stem
 if name == "report":
@@ -247,7 +251,7 @@ def tiny_project(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     shutil.copytree(ROOT / "profiles", folder / "profiles")
     (folder / "rules").mkdir()
-    for name in ("common.smk", "errors.smk"):
+    for name in ("common.smk", "errors.smk", "run_lock.smk"):
         shutil.copy(ROOT / "rules" / name, folder / "rules")
     (folder / "dvc.yaml").write_text(TINY_GRAPH)
     (folder / "Snakefile").write_text(TINY_RULES)

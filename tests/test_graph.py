@@ -43,6 +43,9 @@ TIERS = (
         "artifacts",
         "progress",
         "errors",
+        "failures",
+        "agreement",
+        "around_dvc",
     },
 )
 """Dependencies point downwards only, or stay inside a tier (below the first one, without a circle)."""

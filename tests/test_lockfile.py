@@ -3,7 +3,17 @@
 import pytest
 from projects import call, git_init
 
-from distilled_circuits.lockfile import first_difference, lock_stages, md5, recorded_outputs, sorted_lock
+from distilled_circuits.lockfile import (
+    entry_of,
+    first_difference,
+    lock_stages,
+    md5,
+    problem_of,
+    recorded_outputs,
+    sorted_lock,
+    whole_entries,
+    without,
+)
 
 STAGES = """stages:
   folder:
@@ -89,3 +99,43 @@ def test_the_command_says_what_differs(folder):
     assert call(folder, *command, "results/model", "results/file.json") == ""
     said = call(folder, "sh", "-c", f"{' '.join(command)} results/other || echo asked")
     assert said == "results/other: dvc.lock has no record of it; asking DVC\nasked\n"
+
+
+def test_a_lock_that_was_cut_short_is_known_wherever_it_was_cut(folder):
+    """What is left of it, without the entry that was being written, DVC can read, and it records nothing else."""
+    text = (folder / "dvc.lock").read_text()
+    assert problem_of(text) is None
+    before = lock_stages(text)
+    for length in range(len(text)):
+        cut = text[:length]
+        if problem_of(cut) is not None:
+            left = whole_entries(cut)
+            assert left == "" or problem_of(left) is None
+            assert lock_stages(left).items() <= before.items()
+        else:  # at the end of a line, and the entry has all that DVC asks for
+            assert cut.endswith("\n")
+            assert all("cmd" in entry for entry in lock_stages(cut).values())
+
+
+def test_one_entry_is_read_alone(folder):
+    """As all of them together say."""
+    text = (folder / "dvc.lock").read_text()
+    assert {name: entry_of(text, name) for name in ("file", "folder")} == lock_stages(text)
+    assert entry_of(text, "fil") is None
+    assert entry_of("", "file") is None
+
+
+def test_marks_of_a_merge_are_no_cut(folder):
+    """Half of such a file may be anything: a person has to say which."""
+    text = (folder / "dvc.lock").read_text()
+    for mark in ("<<<<<<< HEAD\n", "=======\n", ">>>>>>> other\n"):
+        assert problem_of(text + mark) == "conflict"
+
+
+def test_an_entry_can_be_taken_out(folder):
+    """The others keep their lines; without any there is no lock."""
+    text = (folder / "dvc.lock").read_text()
+    left = without(text, "file")
+    assert lock_stages(left).keys() == {"folder"}
+    assert left in text
+    assert without(left, "folder") == ""

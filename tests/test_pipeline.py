@@ -104,8 +104,36 @@ def test_code_that_was_edited_after_the_run_began_is_not_run(finished):
     said = call(finished, "distilled-circuits", "run", "verdicts", *item, check=False)
     module.write_text(text)
     edited = "src/distilled_circuits/stages/verdicts.py: edited since this run began"
-    assert said == f"distilled-circuits: {edited}, so verdicts was not run; start snakemake again\n"
+    name = "verdicts@0-small-theory_of_mind"
+    assert said == f"distilled-circuits: {edited}, so {name} was not run; start snakemake again\n"
     assert made.read_bytes() == before
+
+
+def test_a_flipped_byte_in_each_kind_of_artifact_is_undone(finished):
+    """And a file cut short: one run brings all of them back as they were, from DVC's cache, and runs no stage."""
+    results = finished / "results"
+    rival = next((results / "pairs/mini/rivals").rglob("model.json")).parent
+    flipped = [
+        results / "pairs/mini/numerals/noise.h5",
+        results / "pairs/mini/numerals/stability.json",
+        rival / "model.json",
+        rival / "model.safetensors",
+        results / "code/noise.json",
+        results / "metrics.yaml",
+        results / "plots/noise.csv",
+        results / "report.html",
+    ]
+    cut = results / "pairs/mini/numerals/sampling.h5"
+    before = {file: file.read_bytes() for file in (*flipped, cut)}
+    for file in flipped:
+        content = bytearray(before[file])
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    cut.write_bytes(before[cut][: len(before[cut]) // 2])
+    shutil.rmtree(finished / "logs")
+    said = call(finished, "snakemake", "--cores", "2")
+    assert [file.name for file, content in before.items() if file.read_bytes() != content] == []
+    assert "Running stage" not in "".join(log.read_text() for log in (finished / "logs").glob("*.log")), said
 
 
 def test_lists_of_modules_are_made_again_when_they_are_deleted(finished):

@@ -3,10 +3,6 @@
 Each run is foretold by `plan`, and what comes is held against that.
 """
 
-import os
-import signal
-
-import pytest
 import yaml
 from counted import EVERYTHING, REPORT, Project
 from projects import call
@@ -104,20 +100,6 @@ def test_both_engines_leave_the_same_lock(tmp_path):
     assert serial.clean()
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["all processes", "snakemake alone"])
-def test_a_killed_run_finishes_with_the_same_command(tmp_path, whole_group):
-    """SIGKILL in the middle of the caches; the same command again completes, with a clean status."""
-    project = Project(tmp_path / "tiny")
-    process = project.begin(until="cache", seconds_of_work=3)
-    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGKILL)
-    process.wait()
-    project.ran()
-    assert project.clean()
-    expected = Project(tmp_path / "undisturbed")
-    expected.ran()
-    assert project.contents() == expected.contents()
-
-
 def test_locks_that_were_cut_short_do_not_stop_a_run(tmp_path):
     """DVC, killed while it writes them, leaves a file that it cannot read itself."""
     project = Project(tmp_path / "tiny")
@@ -126,39 +108,6 @@ def test_locks_that_were_cut_short_do_not_stop_a_run(tmp_path):
     locks.write_text("")
     project.ran()
     assert project.clean()
-
-
-def test_a_job_that_fails_does_not_stop_the_others(tmp_path):
-    """The other task's jobs are done all the same, the failed one leaves nothing, and says why."""
-    project = Project(tmp_path / "tiny")
-    said = call(
-        project.folder,
-        "snakemake",
-        "--cores",
-        "1",
-        check=False,
-        RAN=str(project.log),
-        FAILS="num/cache",
-        SECONDS_OF_WORK="0",
-    )
-    assert "the loss is nan at step 7" in said
-    made = {
-        str(path.relative_to(project.folder / "results/pairs/a")) for path in project.folder.rglob("results/**/*.h5")
-    }
-    assert made == {"word/cache.h5", "word/ablate.h5"}
-    assert project.ran() == ["results/pairs/a/num/ablate.h5", "results/pairs/a/num/cache.h5", REPORT]
-
-
-def test_a_second_run_beside_a_living_one_is_refused(tmp_path):
-    """It would delete outputs that the first one reads; the word is clear and the first one is not disturbed."""
-    project = Project(tmp_path / "tiny")
-    first = project.begin(until="model", seconds_of_work=2)
-    said = call(project.folder, "snakemake", "--cores", "2", check=False, RAN=str(project.log))
-    assert "another snakemake run is at work in this folder" in said
-    assert 'File "' not in said
-    assert first.wait(timeout=120) == 0
-    assert project.clean()
-    assert len(project.log.read_text().split()) == EVERYTHING
 
 
 def test_six_jobs_at_once_with_large_outputs(tmp_path):

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.failures import in_one_line
 from distilled_circuits.messages import one_line
 from distilled_circuits.params import load_params
 from distilled_circuits.running import run_stage
-
-REMEDIES = {
-    errno.ENOSPC: "make room and run again",
-    errno.EDQUOT: "make room and run again",
-    errno.EACCES: "give yourself the right to it (chmod, chown) and run again",
-    errno.EROFS: "mount the file system for writing, or work on another one",
-    errno.ENAMETOOLONG: "give it a shorter name",
-    errno.EMFILE: "allow more open files (ulimit -n) and run again",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,29 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except (OSError, MemoryError) as error:
-        sys.stderr.write(f"distilled-circuits: {one_line(_circumstance(error))}\n")
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for that name alone
+    except Exception as error:
+        explained = in_one_line(error, getattr(options, "stage", options.command))
+        if explained is None:
             raise
-        sys.stderr.write(
-            f"distilled-circuits: {options.stage}: the GPU's memory is too small for this batch; lower the batch_size "
-            "of this stage in params.yaml (influence, circuit, activations, mlps, patching, probes), or set device to "
-            "cpu\n"
-        )
+        sys.stderr.write(f"distilled-circuits: {one_line(explained)}\n")
+        if arguments is None:  # as a program: HDF5 would crash now in closing what it could not write
+            sys.stderr.flush()
+            os._exit(2)
         return 2
     return 0
-
-
-def _circumstance(error: OSError | MemoryError) -> str:
-    """Say what a full disk, a missing permission or too little memory is, and what to do; raise again what is a bug."""
-    if isinstance(error, MemoryError):
-        return f"too little memory ({error}): close other programs, or lower the stage's batch_size in params.yaml"
-    if error.errno is None:
-        raise error  # no answer of the system: a library calls its own failure so
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{os.strerror(error.errno)}: {REMEDIES.get(error.errno, 'mend that and run again')}"
 
 
 if __name__ == "__main__":

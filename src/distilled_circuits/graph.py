@@ -19,7 +19,7 @@ from typing import Any
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.imports import code_of
-from distilled_circuits.lockfile import files_of, recorded_outputs
+from distilled_circuits.lockfile import md5, recorded_outputs
 from distilled_circuits.messages import shown
 from distilled_circuits.yaml_files import read_yaml
 
@@ -146,19 +146,23 @@ class Graph:
         return sorted(path for path in recorded if path.startswith("results/") and path == os.path.normpath(path))
 
     def key(self, instance: Instance, root: Path = Path()) -> str:
-        """Return everything but stages' outputs that decides whether an instance must run.
-
-        That is its command, inputs, parameters and outputs as declared, the parameters' values, and the SHA-256 of the
-        repository's files that it reads: word lists and the modules that it is made of, read once for all instances.
-        """
-        values = {name: look_up(self.content, name) for name in instance.params}
-        files = [path for path in instance.inputs if path not in self.outputs]
+        """Return everything but stages' outputs that decides whether an instance must run: its plan and its modules."""
+        plan = self.plan(instance, root)
         stage = instance.name.partition("@")[0]
         if f"{CODE}/{stage}.json" in instance.inputs:
-            files += self._modules(stage, root)
-        digests = {path: self._digest(root / path) for path in files}
+            plan["files"] |= {path: self._digest(root / path) for path in self._modules(stage, root)}
+        return json.dumps(plan, sort_keys=True, indent=1)
+
+    def plan(self, instance: Instance, root: Path = Path()) -> dict[str, Any]:
+        """Return the same without the modules that an instance is made of, as JSON has it.
+
+        That is its command, inputs, parameters and outputs as declared, the parameters' values, and the MD5 of the
+        repository's files that it reads, such as word lists; each is read once for all instances.
+        """
         declared = {"command": instance.command, "inputs": instance.inputs, "outputs": instance.outputs}
-        return json.dumps({**declared, "params": values, "files": digests}, sort_keys=True, indent=1)
+        params = {name: look_up(self.content, name) for name in instance.params}
+        files = {path: self._digest(root / path) for path in instance.inputs if path not in self.outputs}
+        return as_json({**declared, "params": params, "files": files})
 
     def _modules(self, stage: str, root: Path) -> tuple[str, ...]:
         if stage not in self._made_of:
@@ -166,23 +170,21 @@ class Graph:
         return self._made_of[stage]
 
     def _digest(self, path: Path) -> str | None:
-        """Return the SHA-256 of a file, of a folder's files, or None for what is not there (a folder of outputs)."""
+        """Return the MD5 of a file or a folder's files, as DVC takes it; None for what is not there (outputs)."""
         if path not in self._known:
-            self._known[path] = self._sha256(path)
+            is_there = path.exists() and not (path.is_dir() and path.parts[:1] == ("results",))
+            self._known[path] = md5(path) if is_there else None
         return self._known[path]
-
-    def _sha256(self, path: Path) -> str | None:
-        if path.is_dir():
-            if path.parts[:1] == ("results",):
-                return None
-            files = sorted(files_of(path))
-            return hashlib.sha256("".join(f"{file} {self._digest(file)}\n" for file in files).encode()).hexdigest()
-        return sha256(path) if path.exists() else None
 
 
 def sha256(file: Path) -> str:
     """Return the SHA-256 of a file, without `artifacts`: it imports numpy, which must wait until threads are set."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def as_json(content: Any) -> Any:
+    """Return plain data as it comes back from JSON: tuples as lists, keys as texts."""
+    return json.loads(json.dumps(content))
 
 
 def as_wildcards(path: str) -> str:

@@ -19,6 +19,8 @@ from distilled_circuits.yaml_files import parse_yaml
 
 LARGE = 2**30
 """Bytes from which on a file is not read to see whether it changed: DVC remembers digests by time and size."""
+ENTRY = r"^(?=  \S)"
+"""Where the entry of a stage begins in a dvc.lock's text."""
 
 
 def lock_stages(text: str) -> dict[str, Any]:
@@ -33,6 +35,13 @@ def lock_stages(text: str) -> dict[str, Any]:
     return {str(name): entry for name, entry in stages.items() if isinstance(entry, dict)}
 
 
+def entry_of(text: str, stage: str) -> dict[str, Any] | None:
+    """Return what a dvc.lock's text has of one stage, without reading the rest of it."""
+    _, *entries = re.split(ENTRY, text, flags=re.MULTILINE)
+    own = next((entry for entry in entries if entry.startswith(f"  {stage}:")), "")
+    return lock_stages(f"stages:\n{own}").get(stage)
+
+
 def recorded_outputs(text: str) -> dict[str, str]:
     """Return the MD5 of every output that a dvc.lock's text records, by path; empty where it has none."""
     outputs = (stage.get("outs") for stage in lock_stages(text).values())
@@ -41,12 +50,44 @@ def recorded_outputs(text: str) -> dict[str, str]:
     return {path: md5 for path, md5 in found if isinstance(path, str) and isinstance(md5, str)}
 
 
+def problem_of(text: str) -> str | None:
+    """Return why DVC could not read a dvc.lock's text: `conflict` of a merge, or `cut short` by a killed run."""
+    if re.search(r"^(<<<<<<<|=======|>>>>>>>)", text, flags=re.MULTILINE):
+        return "conflict"
+    try:
+        content = parse_yaml(text)
+    except yaml.YAMLError:
+        content = None
+    entries = content.get("stages") if isinstance(content, dict) and "schema" in content else None
+    is_whole = isinstance(entries, dict) and text.endswith("\n") and all(map(_is_whole, entries.values()))
+    return None if is_whole else "cut short"
+
+
+def whole_entries(text: str) -> str:
+    """Return what is whole of a dvc.lock's text that was cut short: all but its last entry; nothing if that is all."""
+    head, *entries = re.split(ENTRY, text, flags=re.MULTILINE)
+    return head + "".join(entries[:-1]) if entries[1:] else ""
+
+
+def without(text: str, stage: str) -> str:
+    """Return a dvc.lock's text without the entry of a stage; nothing if that was all."""
+    head, *entries = re.split(ENTRY, text, flags=re.MULTILINE)
+    kept = [entry for entry in entries if not entry.startswith(f"  {stage}:")]
+    return head + "".join(kept) if kept else ""
+
+
+def _is_whole(entry: Any) -> bool:
+    if not isinstance(entry, dict) or "cmd" not in entry:
+        return False
+    return all(isinstance(entry.get(part, []), list) for part in ("deps", "outs"))
+
+
 def sorted_lock(text: str) -> str:
     """Return dvc.lock's text with its stages in the order of their names, every entry as DVC wrote it.
 
     DVC appends entries as stages finish, so parallel runs of one pipeline would differ in nothing but their order.
     """
-    head, *entries = re.split(r"^(?=  \S)", text, flags=re.MULTILINE)
+    head, *entries = re.split(ENTRY, text, flags=re.MULTILINE)
     return head + "".join(sorted(entries))
 
 
@@ -70,6 +111,12 @@ def folder_md5(files: Mapping[str, str]) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
+def is_readable(path: Path) -> bool:
+    """Whether an output is there and small enough to be read to see whether it changed."""
+    files = files_of(path) if path.is_dir() else [path] if path.exists() else []
+    return bool(files) and all(file.stat().st_size < LARGE for file in files)
+
+
 def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
     """Return why DVC has to look at outputs, or None if each is there and as `root`'s dvc.lock records it."""
     lock = root / "dvc.lock"
@@ -80,8 +127,7 @@ def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
             return f"{path}: dvc.lock has no record of it"
         if not place.exists():
             return f"{path}: not there"
-        files = files_of(place) if place.is_dir() else [place]
-        if any(file.stat().st_size >= LARGE for file in files):
+        if not is_readable(place):
             return f"{path}: too large to be read for this"
         if md5(place) != recorded[path]:
             return f"{path}: not what dvc.lock records"

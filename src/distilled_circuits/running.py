@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from distilled_circuits.agreement import change_since, module_since
 from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, load_graph, sha256
+from distilled_circuits.graph import CODE, PACKAGE, Instance, load_graph, sha256
+from distilled_circuits.lockfile import files_of
 from distilled_circuits.params import Params, load_params
 
 SPLIT = ("influence", "distillation")
@@ -25,8 +27,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def run_stage(stage: str, item: Sequence[str]) -> None:
     """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares, or a shard of it."""
     began = time.monotonic()
-    params = load_params(Path("params.yaml"))
     graph = load_graph()
+    params = load_params(Path("params.yaml"))  # later, so that what the graph has of it is as old at least
     if stage not in graph.stages:
         raise UserError(f"{stage}: no such stage, allowed: {', '.join(graph.stages)}")
     malformed = [part for part in item if "=" not in part]
@@ -37,7 +39,9 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
     if shard is not None and stage not in SPLIT:
         raise UserError(f"{stage}: cannot be split into shards, only {' and '.join(SPLIT)} can")
     instance = graph.stages[stage].instance(chosen)
-    _check_code(stage)
+    plan = graph.plan(instance)
+    made = {path: _state(Path(path)) for path in instance.inputs if path.startswith("results/")}
+    _refuse_changes(instance, plan, made, "was not run")
     # Before numpy and torch are imported, which read these once. The number of threads is part of the result.
     threads = params.threads.training if "threads.training" in instance.params else params.threads.analysis
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
@@ -54,6 +58,12 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
         outputs=_by_stem(instance.outputs),
     )
     _compute(stage, job, shard)
+    try:
+        _refuse_changes(instance, plan, made, "is not kept")
+    except UserError:
+        for path in map(Path, instance.outputs if shard is None else ()):  # a shard fits no longer, and is left aside
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        raise
     name = instance.name if shard is None else f"{instance.name}_{shard.replace('/', '-of-')}"
     record(name, time.monotonic() - began, threads)
 
@@ -74,23 +84,27 @@ def _compute(stage: str, job: Any, shard: str | None) -> None:
         run_shard(module, job, shard, code)
 
 
-def _check_code(stage: str) -> None:
-    """Refuse to run code that is not what DVC is about to record: a module edited since the run began.
+def _refuse_changes(instance: Instance, plan: dict[str, Any], made: dict[str, Any], consequence: str) -> None:
+    """Raise UserError that names what was edited since the run began: parameter, file, module or other stage's output.
 
-    Raises UserError that names the module; what was made would be taken for the old code's, now and from DVC's cache.
+    DVC reads them once more when the command has ended: what was made of the old would be recorded, in dvc.lock and in
+    DVC's cache, as made of the new.
     """
-    noted = Path(CODE) / f"{stage}.json"
-    if not noted.exists():  # of stage `code` itself, and of a stage that is run by hand
-        return
-    # A new import is an edit of a module that is noted already.
-    try:
-        modules = dict(json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{noted}: damaged; delete it and start snakemake again") from None
-    for module, recorded in modules.items():
-        path = Path(module)
-        if not path.exists() or sha256(path) != recorded:
-            raise UserError(f"{module}: edited since this run began, so {stage} was not run; start snakemake again")
+    changed = (
+        module_since(instance.name.partition("@")[0])
+        or change_since(instance.name, plan)
+        or next((path for path, state in made.items() if _state(Path(path)) != state), None)
+    )
+    if changed:
+        raise UserError(
+            f"{changed}: edited since this run began, so {instance.name} {consequence}; start snakemake again"
+        )
+
+
+def _state(path: Path) -> list[tuple[str, int, int]]:
+    """Return size and time of an input's files: reading them all twice would take as long as some stages."""
+    files = sorted(files_of(path)) if path.is_dir() else [path] if path.exists() else []
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def select(params: Params, dotted: str) -> object:

@@ -1,0 +1,164 @@
+"""What a job of Snakemake does before and after DVC, so that no damaged input is used and no false record stays.
+
+`python -m distilled_circuits.around_dvc before|restored|after STAGE@ITEM [INPUT ...]` exits with 0 if all is well, with
+3 where DVC has to restore inputs, and with 2 after one line that says why the job fails.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distilled_circuits.agreement import KEYS, change_since, is_recorded
+from distilled_circuits.errors import UserError
+from distilled_circuits.lockfile import entry_of, first_difference, is_readable, md5, recorded_outputs, without
+from distilled_circuits.yaml_files import parse_yaml
+
+LOCK = Path("dvc.lock")
+RESTORE = 3
+"""Exit status of `before`: DVC is to restore inputs."""
+
+
+def before(name: str, inputs: Sequence[str]) -> int:
+    """Refuse a job whose plan is out of date; say whether its inputs are as recorded."""
+    changed = change_since(name, _plan(name))
+    if changed:
+        raise UserError(f"{changed} changed since this run began, so {name} was not run; start snakemake again")
+    difference = first_difference(inputs)
+    if difference:
+        sys.stdout.write(f"{difference}; asking DVC\n")
+    return RESTORE if difference else 0
+
+
+def restored(name: str, inputs: Sequence[str]) -> int:
+    """Remove what DVC restored from a damaged cache, which it does not notice, and raise UserError."""
+    _refuse_damaged(name, inputs, lambda: recorded_outputs(_text()))
+    return 0
+
+
+def after(name: str, _: Sequence[str]) -> int:
+    """Take back a record that is not of the plan, and damaged outputs; raise UserError where there was any."""
+    plan = _plan(name)
+    # Other jobs rewrite the file meanwhile: what is not plainly right is looked at once more when DVC is at rest.
+    if not is_recorded(plan, _entry(name)):
+        with _dvc_at_rest():
+            if not is_recorded(plan, _entry(name)):
+                _forget(name)
+                changed = change_since(name, plan) or "params.yaml or an input"
+                raise UserError(
+                    f"{changed} changed while {name} was made, so it is not recorded; start snakemake again"
+                )
+    _refuse_damaged(name, plan["outputs"], lambda: {out["path"]: out["md5"] for out in (_entry(name) or {})["outs"]})
+    return 0
+
+
+def _plan(name: str) -> dict[str, Any]:
+    return json.loads((KEYS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _text() -> str:
+    return LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.exists() else ""
+
+
+def _entry(name: str) -> dict[str, Any] | None:
+    return entry_of(_text(), name)
+
+
+@contextmanager
+def _dvc_at_rest() -> Iterator[None]:
+    """Hold the lock under which DVC writes dvc.lock."""
+    with Path(".dvc/tmp/lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _forget(name: str) -> None:
+    """Take an entry out of dvc.lock, and out of the runs that DVC remembers: it would come back from there."""
+    entry = _entry(name)
+    if entry is None:
+        return
+    cache = _cache()
+    for run in (cache / "runs").glob("*/*/*"):
+        if run.is_file() and parse_yaml(run.read_text(encoding="utf-8")) == entry:
+            run.unlink()
+    forget_empty_runs(cache)
+    rewrite(LOCK, without(LOCK.read_text(encoding="utf-8"), name))
+
+
+def forget_empty_runs(cache: Path) -> None:
+    """Remove folders of runs that DVC's cache has nothing of, as when it was killed: it fails where it finds one."""
+    for folder in (cache / "runs").glob("*/*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def rewrite(lock: Path, text: str) -> None:
+    """Give dvc.lock another text, whole or not at all; nothing is no file, which is what DVC begins with."""
+    beside = lock.with_name(f"{lock.name}.tmp-{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(lock)
+    if not text:
+        lock.unlink()
+
+
+def _refuse_damaged(name: str, paths: Sequence[str], recorded: Callable[[], Mapping[str, str]]) -> None:
+    """Remove what is not as recorded, also from DVC's cache, which trusts what it has; raise UserError then."""
+    if not _damaged(paths, recorded()):
+        return
+    with _dvc_at_rest():
+        damaged = _damaged(paths, recorded())
+        for path, digest in damaged.items():
+            for place in _damaged_objects(digest, _cache()):
+                place.unlink()
+            shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
+    if damaged:
+        raise UserError(
+            f"{', '.join(damaged)}: damaged, and DVC did not notice; removed before {name} could use it, with what is "
+            "damaged in DVC's cache; start snakemake again"
+        )
+
+
+def _damaged(paths: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the recorded MD5 of each path that is there with another one; large files are DVC's to judge."""
+    found = {path: md5(Path(path)) for path in paths if path in recorded and is_readable(Path(path))}
+    return {path: recorded[path] for path, digest in found.items() if digest != recorded[path]}
+
+
+def _damaged_objects(digest: str, cache: Path) -> Iterator[Path]:
+    """Yield objects of DVC's cache that are not what their names say: that of an output, and of a folder's files."""
+    place = cache / "files/md5" / digest[:2] / digest[2:]
+    if place.exists() and md5(place) != digest.removesuffix(".dir"):
+        yield place
+    elif place.exists() and digest.endswith(".dir"):
+        for file in json.loads(place.read_text(encoding="utf-8")):
+            yield from _damaged_objects(file["md5"], cache)
+
+
+def _cache() -> Path:
+    said = subprocess.run(["dvc", "cache", "dir"], check=True, text=True, capture_output=True)  # noqa: S607 - of this .venv
+    return Path(said.stdout.strip())
+
+
+STEPS = {"before": before, "restored": restored, "after": after}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do one step and return its exit status."""
+    step, name, *inputs = arguments
+    try:
+        return STEPS[step](name, inputs)
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"distilled-circuits: {' '.join(str(error).split())}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
