@@ -20,6 +20,9 @@ SHOWN = 4
 MOST = 20
 """So many parameters have lines of their own."""
 
+TIE = "\N{NO-BREAK SPACE}"
+"""A space at which no line ends; it is printed as any other."""
+
 
 def lines_of(found: Differences) -> Iterator[str]:
     """Yield the lines of a comparison."""
@@ -32,7 +35,7 @@ def lines_of(found: Differences) -> Iterator[str]:
         return
     for section in (_settings, _outputs, _circuits, _numbers, _verdicts, _figures):
         if lines := list(section(found)):
-            yield from ("", *lines)
+            yield from ("", *(line.replace(TIE, " ") for line in lines))
     if _any_apart(found):
         yield ""
         yield "* The two 95 % intervals do not overlap. This is no test, and more cautious than one: numbers whose"
@@ -221,11 +224,12 @@ def _number(number: Number, digits: int) -> str:
 
 
 def _effect(name: str, effect: Number | None) -> str:
-    return name if effect is None else f"{name} {effect.value:.1f}"
+    return name if effect is None else f"{name}{TIE}{effect.value:.1f}"
 
 
 def _effect_change(change: NumberChange) -> str:
-    return f"{change.name} {change.old.value:.1f} → {change.new.value:.1f}{' *' if change.apart else ''}"
+    text = f"{change.name} {change.old.value:.1f} → {change.new.value:.1f}{' *' if change.apart else ''}"
+    return text.replace(" ", TIE)
 
 
 def _change(change: Change) -> str:
@@ -246,7 +250,7 @@ def _value(value: Any) -> str:
 
 def _shortened(parts: Iterable[str], shown: int = SHOWN) -> str:
     names = list(parts)
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(names[:shown]) + (f" and{TIE}{len(names) - shown}{TIE}more" if len(names) > shown else "")
 
 
 def _title(name: str, text: str) -> str:
@@ -258,7 +262,7 @@ def _item(label: str, text: str) -> list[str]:
 
 
 def _wrapped(text: str, indent: str = "  ", further: str | None = None) -> list[str]:
-    """Return lines that fit a wide terminal, those after the first further in; no word is broken."""
+    """Return lines that fit a wide terminal, those after the first further in; no name is parted from its numbers."""
     further = f"{indent}  " if further is None else further
     return textwrap.wrap(
         text, 116, initial_indent=indent, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
