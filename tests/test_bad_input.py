@@ -668,6 +668,7 @@ def test_a_token_is_no_formula():
 # --------------------------------------------------------------------------------------------------- the command line
 
 WORDS_OF_IT = [
+    "diff",
     "run",
     "why",
     "audit",

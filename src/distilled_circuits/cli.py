@@ -12,7 +12,7 @@ from distilled_circuits.errors import UserError
 from distilled_circuits.failures import in_one_line
 from distilled_circuits.messages import one_line
 from distilled_circuits.params import load_params
-from distilled_circuits.running import run_stage
+from distilled_circuits.running import run_stage, use_threads
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,17 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     why = commands.add_parser("why", help="say what a run will do, for what reason and at what cost, before it does")
     why.add_argument("target", nargs="?", help="a stage, STAGE@ITEM, or the path of an output: it and what it reads")
     why.add_argument("--json", action="store_true", help="for programs: every job with its reasons, seconds and bytes")
-    audit = commands.add_parser("audit", help="show what artifacts say of themselves and check their inputs' digests")
-    audit.add_argument("paths", nargs="+", type=Path, help="artifacts or model directories under results/")
+    audit = commands.add_parser("audit", help="hold artifacts against dvc.lock, params.yaml, their inputs and code")
+    audit.add_argument("paths", nargs="*", type=Path, help="artifacts, or folders of them; everything without any")
+    audit.add_argument("--json", action="store_true", help="findings and digests as JSON")
     diff = commands.add_parser("diff", help="compare the run of a revision with the working tree, or of two revisions")
     diff.add_argument("revisions", nargs="+", metavar="REV", help="git's name of a commit: HEAD, a tag, a1b2c3d")
     diff.add_argument("--json", action="store_true", help="everything, as JSON")
     options = parser.parse_args(arguments)
     try:
         if options.command == "audit":
-            from distilled_circuits.audit import audit_artifacts
+            # Numbers are worked out again as they were computed: the number of threads is part of the result.
+            use_threads(load_params(Path("params.yaml")).threads.analysis)
+            from distilled_circuits.audit.run import run_audit
 
-            return audit_artifacts(options.paths, print)
+            return run_audit(options.paths, print, as_json=options.json)
         if options.command == "why":
             from distilled_circuits.why import account, as_json, as_text
 

@@ -42,9 +42,9 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
     plan = graph.plan(instance)
     made = {path: _state(Path(path)) for path in instance.inputs if path.startswith("results/")}
     _refuse_changes(instance, plan, made, "was not run")
-    # Before numpy and torch are imported, which read these once. The number of threads is part of the result.
+    # The number of threads is part of the result.
     threads = params.threads.training if "threads.training" in instance.params else params.threads.analysis
-    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
+    use_threads(threads)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # A run that is told to stop leaves nothing half-written: `replacing` cleans up on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -66,6 +66,11 @@ def run_stage(stage: str, item: Sequence[str]) -> None:
         raise
     name = instance.name if shard is None else f"{instance.name}_{shard.replace('/', '-of-')}"
     record(name, time.monotonic() - began, threads)
+
+
+def use_threads(number: int) -> None:
+    """Set the number of threads before numpy and torch are imported, which read it once."""
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, str(number))
 
 
 def _compute(stage: str, job: Any, shard: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Intermediates held against what is recorded of them: `distilled-circuits audit`."""
