@@ -7,7 +7,7 @@ import pytest
 from pages import follow, steps, words
 from projects import ROOT, call, copy_of
 
-PAGES = {"reproduce.md": 9, "team.md": 28}
+PAGES = {"reproduce.md": 9, "change-a-parameter.md": 12, "audit.md": 9, "team.md": 28}
 """The pages, and how many commands each has at least."""
 DEFAULT_RUN = {"entity", "tracking", "words", "ioi", "facts"}
 """What the shown run has and the small one has not."""

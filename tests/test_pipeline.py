@@ -148,16 +148,18 @@ def test_lists_of_modules_are_made_again_when_they_are_deleted(finished):
 def test_both_engines_make_the_same_bytes(finished, tmp_path):
     """A second project built by `dvc repro`, one job after the other, has the same digests in its dvc.lock.
 
-    All models and one of three conditions of distillation, for the others are the same code; and what is made of all
-    of them, made once more in the first run.
+    The pair, a family, and one of three conditions of distillation, for the others (and the battery's models) are the
+    same code; and what is made of all of them, made once more in the first run.
     """
     serial = smoke_project(tmp_path / "serial")
     of_all = {"verdicts@0-small-theory_of_mind", "comparison", "report"}
-    others = {"ce_random", "direct"}
+    others, battery = {"ce_random", "direct"}, {"replica", "rivals", "battery"}
     left_out = {
         item.name
         for item in load_graph(serial).items
-        if item.name in of_all or others & {str(value) for value in item.item.values()}
+        if item.name in of_all
+        or item.name.partition("@")[0] in battery
+        or others & {str(value) for value in item.item.values()}
     }
     before = yaml.safe_load((finished / "dvc.lock").read_text())["stages"]
     call(serial, "dvc", "repro", *sorted(set(before) - left_out))

@@ -111,7 +111,7 @@ def test_locks_that_were_cut_short_do_not_stop_a_run(tmp_path):
 
 
 def test_six_jobs_at_once_with_large_outputs(tmp_path):
-    """Six caches of 100 MB in parallel: no lock error, whatever DVC hashes meanwhile."""
-    project = Project(tmp_path / "tiny", tasks=[f"t{n}" for n in range(6)], megabytes=100)
+    """Six caches of 50 MB in parallel: no lock error, whatever DVC hashes meanwhile."""
+    project = Project(tmp_path / "tiny", tasks=[f"t{n}" for n in range(6)], megabytes=50)
     assert len(project.ran("snakemake", "--cores", "6")) == 1 + 6 + 6 + 1
     assert project.clean()
