@@ -8,6 +8,8 @@ import yaml
 from projects import ROOT, smoke_params
 
 from distilled_circuits.agreement import AGAIN, change_since, is_recorded, key_text
+from distilled_circuits.around_dvc import RESTORE
+from distilled_circuits.around_dvc import main as around_dvc
 from distilled_circuits.cli import main
 from distilled_circuits.graph import load_graph, sha256
 from distilled_circuits.lockfile import md5
@@ -182,3 +184,17 @@ def test_a_key_changes_when_a_job_is_needed_and_only_then():
     assert key_text(PLAN, lost, lost=False, now=4.0) == lost
     assert key_text(PLAN, key_text(other, lost, lost=False, now=5.0), lost=False, now=6.0) == lost
     assert json.loads(key_text(PLAN, lost[:20], lost=False, now=7.0)) == PLAN
+
+
+def test_an_input_that_another_job_restores_right_now(project, monkeypatch):
+    """It is gone for a moment: DVC is asked, which waits for the other."""
+    monkeypatch.setattr("distilled_circuits.around_dvc._plan", lambda _: {"params": {}, "files": {}})
+    monkeypatch.setattr("distilled_circuits.around_dvc.change_since", lambda *_: None)
+    (project / "dvc.lock").write_text(f"stages:\n  a:\n    outs: [{{path: a, md5: {'a' * 32}}}]\n")
+    (project / "a").write_text("a")
+
+    def vanish(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("distilled_circuits.lockfile.md5", vanish)
+    assert around_dvc(["before", "a", "a"]) == RESTORE

@@ -32,7 +32,10 @@ def before(name: str, inputs: Sequence[str]) -> int:
     changed = change_since(name, _plan(name))
     if changed:
         raise UserError(f"{changed} changed since this run began, so {name} was not run; start snakemake again")
-    difference = first_difference(inputs)
+    try:
+        difference = first_difference(inputs)
+    except OSError as error:  # another job has DVC restore the same input right now
+        difference = str(error)
     if difference:
         sys.stdout.write(f"{difference}; asking DVC\n")
     return RESTORE if difference else 0
@@ -128,8 +131,17 @@ def _refuse_damaged(name: str, paths: Sequence[str], recorded: Callable[[], Mapp
 
 def _damaged(paths: Sequence[str], recorded: Mapping[str, str]) -> dict[str, str]:
     """Return the recorded MD5 of each path that is there with another one; large files are DVC's to judge."""
-    found = {path: md5(Path(path)) for path in paths if path in recorded and is_readable(Path(path))}
-    return {path: recorded[path] for path, digest in found.items() if digest != recorded[path]}
+    return {
+        path: recorded[path] for path in paths if path in recorded and _digest(Path(path)) not in (None, recorded[path])
+    }
+
+
+def _digest(path: Path) -> str | None:
+    """Return the MD5 of an output, None if it is not to be read, nothing if it goes while it is: DVC replaces it."""
+    try:
+        return md5(path) if is_readable(path) else None
+    except OSError:
+        return ""
 
 
 def _damaged_objects(digest: str, cache: Path) -> Iterator[Path]:
