@@ -1,7 +1,10 @@
 """What was planned, what holds while a stage runs, what dvc.lock records: the three must be one."""
 
+import fcntl
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -186,15 +189,36 @@ def test_a_key_changes_when_a_job_is_needed_and_only_then():
     assert json.loads(key_text(PLAN, lost[:20], lost=False, now=7.0)) == PLAN
 
 
-def test_an_input_that_another_job_restores_right_now(project, monkeypatch):
-    """It is gone for a moment: DVC is asked, which waits for the other."""
+@pytest.fixture
+def locked(project, monkeypatch):
+    """A file that is as dvc.lock records it, and a job that reads it."""
     monkeypatch.setattr("distilled_circuits.around_dvc._plan", lambda _: {"params": {}, "files": {}})
     monkeypatch.setattr("distilled_circuits.around_dvc.change_since", lambda *_: None)
-    (project / "dvc.lock").write_text(f"stages:\n  a:\n    outs: [{{path: a, md5: {'a' * 32}}}]\n")
+    (project / ".dvc").mkdir()
     (project / "a").write_text("a")
+    (project / "dvc.lock").write_text(f"stages:\n  a:\n    outs: [{{path: a, md5: {md5(project / 'a')}}}]\n")
+    return project
 
-    def vanish(path):
-        raise FileNotFoundError(path)
 
-    monkeypatch.setattr("distilled_circuits.lockfile.md5", vanish)
-    assert around_dvc(["before", "a", "a"]) == RESTORE
+def test_an_input_that_is_not_as_recorded_is_dvcs_to_restore(locked):
+    """And one that is needs nothing."""
+    assert around_dvc(["before", "b", "a"]) == 0
+    (locked / "a").write_text("b")
+    assert around_dvc(["before", "b", "a"]) == RESTORE
+
+
+@pytest.mark.parametrize("busy", [("dvc.lock", ""), ("a", None)], ids=["rewrites dvc.lock", "restores the input"])
+def test_another_job_that_is_at_work_with_dvc_is_waited_for(busy, locked):
+    """Its DVC holds a lock meanwhile: ours does not take dvc.lock for lost and have DVC restore what others read."""
+    file, text = locked / busy[0], (locked / busy[0]).read_text()
+    (locked / ".dvc/tmp").mkdir()
+    with (locked / ".dvc/tmp/lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        file.unlink() if busy[1] is None else file.write_text(busy[1])
+        with ThreadPoolExecutor() as pool:
+            looked = pool.submit(around_dvc, ["before", "b", "a"])
+            time.sleep(0.2)
+            assert not looked.done()
+            file.write_text(text)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert looked.result() == 0

@@ -32,13 +32,20 @@ def before(name: str, inputs: Sequence[str]) -> int:
     changed = change_since(name, _plan(name))
     if changed:
         raise UserError(f"{changed} changed since this run began, so {name} was not run; start snakemake again")
-    try:
-        difference = first_difference(inputs)
-    except OSError as error:  # another job has DVC restore the same input right now
-        difference = str(error)
+    difference = _difference(inputs)
+    if difference:  # or another job rewrites dvc.lock or has the same input restored right now
+        with _dvc_at_rest():
+            difference = _difference(inputs)
     if difference:
         sys.stdout.write(f"{difference}; asking DVC\n")
     return RESTORE if difference else 0
+
+
+def _difference(inputs: Sequence[str]) -> str | None:
+    try:
+        return first_difference(inputs)
+    except OSError as error:
+        return str(error)
 
 
 def restored(name: str, inputs: Sequence[str]) -> int:
@@ -78,6 +85,7 @@ def _entry(name: str) -> dict[str, Any] | None:
 @contextmanager
 def _dvc_at_rest() -> Iterator[None]:
     """Hold the lock under which DVC writes dvc.lock."""
+    Path(".dvc/tmp").mkdir(exist_ok=True)
     with Path(".dvc/tmp/lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.audit.expect import close, finite, holds, layout, nothing_else, same, within
+from distilled_circuits.audit.expect import close, holds, layout, nothing_else, same, within
 from distilled_circuits.audit.findings import Wrong
 from distilled_circuits.audit.models import output_weights
 from distilled_circuits.audit.place import Place
@@ -28,7 +28,7 @@ SITES = {
     "z": "number: prompt layer pos head d_head",
     "pattern": "share: prompt layer head query_pos key_pos",
     "mlp_out": "number: prompt layer pos d_model",
-    "residual": "number: prompt stage pos d_model",
+    "residual": "number: prompt layer pos d_model",
 }
 INFLUENCE = {
     "components": "text: component",
@@ -71,13 +71,13 @@ def activations(at: Place) -> Iterator[Wrong]:
     yield from nothing_else(arrays, *of_both(*forms))
     for model in MODELS:
         sizes, axes = at.sizes(model), at.axes(model)
-        axes |= {"query_pos": axes["pos"], "key_pos": axes["pos"], "stage": sizes.layers + 1}
-        renamed = {name: form.replace("stage", "layer") if name == "residual" else form for name, form in forms.items()}
+        axes |= {"query_pos": axes["pos"], "key_pos": axes["pos"]}
+        stream_axes = axes | {"layer": sizes.layers + 1}  # the embedding, and behind each block
         wrong = [
-            *layout(arrays, {name: renamed[name] for name in forms if name != "residual"}, axes, f"{model}/"),
-            *layout(arrays, {name: renamed[name] for name in forms if name == "residual"},
-                    {**axes, "layer": sizes.layers + 1}, f"{model}/"),
-        ]  # fmt: skip
+            fault
+            for name, form in forms.items()
+            for fault in layout(arrays, {name: form}, stream_axes if name == "residual" else axes, f"{model}/")
+        ]
         yield from wrong
         if wrong:
             continue
@@ -136,7 +136,6 @@ def influence(at: Place) -> Iterator[Wrong]:
 
 def circuit(at: Place) -> Iterator[Wrong]:
     """Nodes exist and are those that the trace of decisions leaves; decisions are those of the threshold."""
-    yield from finite("", at.json)
     settings = at.params["circuit"]
     for model in MODELS:
         said, names = at.json[model], [str(component) for component in at.sizes(model).components]
@@ -236,7 +235,6 @@ def exchange(at: Place) -> Iterator[Wrong]:
 
 def stability(at: Place) -> Iterator[Wrong]:
     """Shares are shares, sizes are those of the selected nodes, and the overlap with the circuit is as counted."""
-    yield from finite("", at.json)
     settings = at.params["stability"]
     for model in MODELS:
         nodes, chosen = at.json[model]["nodes"], at.json[model]["edges"]

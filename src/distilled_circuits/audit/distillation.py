@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distilled_circuits.audit.expect import close, finite, holds, same, within
+from distilled_circuits.audit.expect import close, holds, same, within
 from distilled_circuits.audit.findings import Wrong
 from distilled_circuits.audit.models import files, weights
 from distilled_circuits.audit.place import Place, model_sizes
@@ -20,7 +20,6 @@ TEACHER = {"teacher": "teacher", "student": "base"}
 def mapping(at: Place) -> Iterator[Wrong]:
     """Circuits are of heads that exist, accuracies are shares, and pairs join circuit heads of both models."""
     content = at.json
-    yield from finite("", content)
     asked = at.arrays_of("questions")
     yield from same("prompts", content["prompts"], len(asked["circuit/answer"]))
     for side, stem in TEACHER.items():
@@ -67,7 +66,6 @@ def in_range(place: str, said: dict[str, Any]) -> Iterator[Wrong]:
 
 def untrained(at: Place) -> Iterator[Wrong]:
     """Both models' answers to every test prompt before any training."""
-    yield from finite("", at.json)
     number = len(at.arrays_of("questions")["test/answer"])
     for side in TEACHER:
         yield from answers(at, side, at.json[side], number)
@@ -93,7 +91,6 @@ def answers(at: Place, place: str, said: dict[str, Any], circuit: int) -> Iterat
 def distilled(at: Place) -> Iterator[Wrong]:
     """Hold the first seed's student, and of every run pairs, log and answers, against what was asked for."""
     record, condition = at.json, at.params[f"conditions.{at.item['condition']}"]
-    yield from finite("", record)
     yield from files(at.path, record["files"])
     config = at.store.config(at.path)
     yield from weights(at.path, model_sizes(config), config)
@@ -131,7 +128,6 @@ def log(place: str, rows: list[dict[str, Any]], condition: dict[str, Any], train
 def sweep(at: Place) -> Iterator[Wrong]:
     """Trials of one condition, each within what was asked for."""
     content, name = at.json, at.path.stem
-    yield from finite("", content)
     yield from same("used", content["used"], at.params[f"conditions.{name}"])
     yield from same("prompts", content["prompts"], len(at.arrays_of("questions")["validation/answer"]))
     yield from within("base and teacher", [content["base"], content["teacher"]], 0, 1)

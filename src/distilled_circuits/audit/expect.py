@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
@@ -72,14 +73,18 @@ def holds(place: str, true: Any, expected: str, found: Any) -> Iterator[Wrong]:
         yield Wrong(place, expected, shown(found))
 
 
-def finite(place: str, content: Any) -> Iterator[Wrong]:
+def finite(content: Any) -> Iterator[Wrong]:
     """No number anywhere in JSON is NaN or infinite."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from finite(f"{place}.{key}" if place else str(key), value)
-    elif isinstance(content, list):
-        for index, value in enumerate(content):
-            yield from finite(f"{place}[{index}]", value)
+    try:
+        json.dumps(content, allow_nan=False)
+    except ValueError:
+        yield from _endless("", content)
+
+
+def _endless(place: str, content: Any) -> Iterator[Wrong]:
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _endless(f"{place}.{key}" if place else str(key), value)
     elif isinstance(content, float) and not math.isfinite(content):
         yield Wrong(place, "a finite number", str(content))
 
@@ -97,8 +102,9 @@ def layout(arrays: Arrays, form: Mapping[str, str], sizes: Mapping[str, int], pr
             yield from holds(path, spec.startswith("?"), "a dataset", "nothing")
             continue
         dataset = arrays.dataset(path)
+        empty = dataset.size == 0  # NumPy knows no type of an empty list
         wrong = [
-            *holds(path, dataset.dtype.kind in KINDS[kind], f"values of kind {kind}", dataset.dtype),
+            *holds(path, dataset.dtype.kind in KINDS[kind] or empty, f"values of kind {kind}", dataset.dtype),
             *same(f"{path}, axes", arrays.labels(path).split(), axes),
         ]
         if not wrong:

@@ -6,8 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter, ValidationError
 
 from distilled_circuits.artifacts import to_json
 from distilled_circuits.audit.findings import DAMAGED, Finding, shown
@@ -19,6 +18,7 @@ from distilled_circuits.running import select
 from distilled_circuits.seed_ranges import seeds_of
 
 CHECK = "parameters"
+AS_JSON: TypeAdapter[Any] = TypeAdapter(Any)
 NOTHING = "nothing"
 APART = 100
 """Seeds of replicas and of families are so many above those of params.yaml, times their number."""
@@ -47,31 +47,32 @@ def check_parameters(project: Project, item: Instance) -> Iterator[Finding]:
 
 def recorded_values(project: Project, entry: Entry, now: Mapping[str, Any]) -> dict[str, Any]:
     """Return dvc.lock's values as they are after validation, which fills in defaults; as they are where that fails."""
-    content = copy.deepcopy(project.graph.content)
-    changed = {name: value for name, value in entry.values.items() if not _put(content, name, value)}
+    values = entry.values
+    changed = {name for name, value in values.items() if _text(_at(project.graph.content, name)) != _text(value)}
+    as_now = {name: now.get(name, value) for name, value in values.items()}
     if not changed:
-        return {name: now.get(name, value) for name, value in entry.values.items()}
+        return as_now
+    content = copy.deepcopy(project.graph.content)
     try:
+        for name, value in values.items():
+            parent, _, last = name.rpartition(".")
+            (_at(content, parent) if parent else content)[last] = value
         params = Params.model_validate(content)
-        return {name: plain(params, name) for name in entry.values}
+        return {name: plain(params, name) for name in values}
     except (ValidationError, *DAMAGED):
-        return {name: value if name in changed else now.get(name, value) for name, value in entry.values.items()}
+        return {name: values[name] if name in changed else as_now[name] for name in values}
 
 
-def _put(content: Any, dotted: str, value: Any) -> bool:
-    """Put a value at a dotted name and return whether it was there already."""
-    *parents, last = dotted.split(".")
-    for part in parents:
-        content = content.get(part) if isinstance(content, dict) else None
-    if not isinstance(content, dict):
-        return False
-    before, content[last] = content.get(last), value
-    return to_jsonable_python(before) == to_jsonable_python(value) and type(before) is type(value)
+def _at(content: Any, dotted: str) -> Any:
+    """Return what stands at a dotted name; nothing where there is no such name."""
+    for part in dotted.split("."):
+        content = content.get(part, NOTHING) if isinstance(content, Mapping) else NOTHING
+    return content
 
 
 def plain(params: Params, dotted: str) -> Any:
     """Return a validated value as JSON holds it, as artifacts do."""
-    return to_jsonable_python(select(params, dotted))
+    return AS_JSON.dump_python(select(params, dotted), mode="json")
 
 
 def differences(expected: Any, found: Any, place: str = "") -> Iterator[tuple[str, str, str]]:

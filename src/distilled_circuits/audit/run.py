@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distilled_circuits.audit.code import Revision, check_code, revision
+from distilled_circuits.audit.expect import finite
 from distilled_circuits.audit.findings import CHECKS, DAMAGED, Finding, Wrong, as_wrong, shown
 from distilled_circuits.audit.inputs import check_inputs
 from distilled_circuits.audit.outputs import check_bytes, unmade
@@ -114,6 +115,8 @@ def check_invariants(project: Project, item: Instance, path: str) -> Iterator[Fi
         if not schema_fits(schema, Path(path)):
             wrong.append(Wrong("schema", "that of such a file", shown(schema)))
         else:
+            if Path(path).suffix != ".h5":
+                wrong += finite(project.store.json(Path(path)))
             stems = {Path(part).stem: Path(part) for part in item.inputs if not _is_code(part)}
             wrong += SCHEMAS[schema].invariants(Place(Path(path), project.store, stems, item.item))
     remedy = f"delete {path} and run `snakemake`"

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import h5py
 import numpy as np
 
 from distilled_circuits.artifacts import open_hdf5, read_json, read_plain_json, read_provenance
@@ -24,10 +23,10 @@ class Arrays(Mapping[str, np.ndarray]):
     them. So is a dataset that says that it has more bytes than its file.
     """
 
-    def __init__(self, file: h5py.File, size: int) -> None:
+    def __init__(self, file: Any, size: int) -> None:
         self._file, self._size = file, size
         self._names = dict.fromkeys(_datasets(file, ""))
-        self._safe: dict[str, h5py.Dataset] = {}
+        self._safe: dict[str, Any] = {}
         self._known: dict[str, np.ndarray] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -46,7 +45,7 @@ class Arrays(Mapping[str, np.ndarray]):
             self._known[name] = dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]
         return self._known[name]
 
-    def dataset(self, name: str) -> h5py.Dataset:
+    def dataset(self, name: str) -> Any:
         """Return a dataset that is safe to read; raise UserError where it is missing or not."""
         if name in self._safe:
             return self._safe[name]
@@ -106,8 +105,9 @@ class Store:
     def json(self, path: Path) -> dict[str, Any]:
         """Return a JSON artifact, of a model directory its model.json."""
         if path not in self._json:
-            file = path / "model.json" if path.is_dir() else path
-            self._json[path] = read_json(file, self.provenance(path)["schema"])
+            self._json[path] = read_json(
+                path / "model.json" if path.is_dir() else path, self.provenance(path)["schema"]
+            )
         return self._json[path]
 
     def config(self, model: Path) -> dict[str, Any]:
@@ -118,13 +118,13 @@ class Store:
         return self._json[path]
 
 
-def _datasets(group: h5py.Group, prefix: str) -> Iterator[str]:
+def _datasets(group: Any, prefix: str) -> Iterator[str]:
     """Yield the paths of all datasets below a group; raise UserError for a link that leaves the file."""
     for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        if group.get(name, getclass=True, getlink=True).__name__ != "HardLink":
             raise UserError(f"{prefix}{name} is a link to another place")
         item = group[name]
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{prefix}{name}/")
-        else:
+        if hasattr(item, "shape"):
             yield f"{prefix}{name}"
+        else:
+            yield from _datasets(item, f"{prefix}{name}/")
