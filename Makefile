@@ -9,7 +9,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: reproduce reproduce-all test check bench clean
+.PHONY: reproduce reproduce-all test faults check bench clean
 
 reproduce: .venv/ready
 	snakemake --cores $(CORES)
@@ -25,6 +25,10 @@ reproduce-all: .venv/ready
 test: .venv/ready
 	@# Files side by side, each in one process: its tests share what they made.
 	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile
+
+# All rows of docs/reliability.md, half an hour: KILLS=100 SEED=7 for more kills at other moments.
+faults: .venv/ready
+	FAULTS=all KILLS=$(or $(KILLS),30) SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 python -m pytest tests/test_faults.py tests/test_failures.py tests/test_agreement.py
 
 check: .venv/ready
 	ruff check .
