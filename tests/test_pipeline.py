@@ -87,7 +87,7 @@ def test_shards_of_what_is_up_to_date_compute_nothing(finished, tmp_path):
     folder = shutil.copytree(finished, tmp_path / "copy")
     made = folder / "results/pairs/mini/numerals/influence.h5"
     before = (folder / "dvc.lock").read_text(), made.read_bytes()
-    call(folder, "snakemake", "--config", "shards={influence: 2}", str(made.relative_to(folder)))
+    call(folder, "snakemake", str(made.relative_to(folder)), "--config", "shards={influence: 2}")
     assert [log.read_text() for log in folder.glob("logs/influence@*-of-2.log")] == ["", ""]
     assert ((folder / "dvc.lock").read_text(), made.read_bytes()) == before
     assert not [path for path in (folder / ".snakemake/shards").rglob("*") if path.is_file()]
