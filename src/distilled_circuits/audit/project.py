@@ -26,11 +26,11 @@ class Project:
     store: Store
 
     @classmethod
-    def here(cls, store: Store) -> Project:
+    def here(cls, digests: Digests, store: Store) -> Project:
         """Read the project; raise UserError where it is none, or where params.yaml has a mistake."""
         lock = Path(LOCK)
         text = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else "stages: {}"
-        return cls(load_graph(), load_params(Path("params.yaml")), read_record(text), Digests(), store)
+        return cls(load_graph(), load_params(Path("params.yaml")), read_record(text), digests, store)
 
     @cached_property
     def makers(self) -> dict[str, Instance]:

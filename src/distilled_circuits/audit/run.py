@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distilled_circuits.audit.code import Revision, check_code, revision
+from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.expect import finite
 from distilled_circuits.audit.findings import CHECKS, DAMAGED, Finding, Wrong, as_wrong, shown
 from distilled_circuits.audit.inputs import check_inputs
@@ -60,9 +61,10 @@ def run_audit(paths: Sequence[Path], say: Callable[[str], None], *, as_json: boo
     Raises UserError for a path that does not exist.
     """
     start = time.monotonic()
-    with Store() as store:
-        project = Project.here(store)
+    with Digests() as digests, Store() as store:
+        project = Project.here(digests, store)
         wanted = chosen(project, paths)
+        digests.read_ahead(Path(path) for path in wanted)
         folders = [_relative(path) for path in paths if path.is_dir()] if paths else [RESULTS]
         found = audit(project, wanted, folders)
         if as_json:
