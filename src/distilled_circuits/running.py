@@ -27,6 +27,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def run_stage(stage: str, item: Sequence[str]) -> None:
     """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares, or a shard of it."""
     began = time.monotonic()
+    load_params(Path("params.yaml"))  # a mistake in it is said in its own words
     graph = load_graph()
     params = load_params(Path("params.yaml"))  # later, so that what the graph has of it is as old at least
     if stage not in graph.stages:
