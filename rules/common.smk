@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 
 from distilled_circuits.agreement import KEYS, is_recorded, key_text
-from distilled_circuits.around_dvc import LOCK, forget_empty_runs, rewrite
+from distilled_circuits.around_dvc import forget_empty_runs, rewrite_lock
+from distilled_circuits.dvc_cache import cache_of
 from distilled_circuits.graph import CODE, load_graph, places_of
-from distilled_circuits.lockfile import first_difference, lock_stages, problem_of, sorted_lock, whole_entries
+from distilled_circuits.lockfile import LOCK, first_difference, lock_stages, problem_of, read_lock, sorted_lock, whole_entries
 
 
 include: "run_lock.smk"
@@ -118,7 +119,7 @@ def write_keys():
         return
     if not jobs_left_behind():
         mend_lock()
-    recorded = lock_stages(LOCK.read_text(errors="replace")) if LOCK.exists() else {}
+    recorded = lock_stages(read_lock())
     read = {made for item in graph.items for path in item.inputs for made in graph.made(path)}
     for item, plan in zip(graph.items, plans):
         write_key(item, plan, recorded.get(item.name), [out for out in item.outputs if out not in read])
@@ -145,7 +146,7 @@ def set_aside_abandoned():
     """Remove outputs of pairs, tasks or seeds that params.yaml no longer runs: a folder of results shall have nothing
     else. They stay in DVC's cache, and come back from there when they are run again.
     """
-    for path in graph.abandoned(LOCK.read_text(errors="replace")) if LOCK.exists() else []:
+    for path in graph.abandoned(read_lock()):
         if Path(path).is_dir():
             shutil.rmtree(path)
         else:
@@ -176,5 +177,6 @@ onstart:
 
 
 onsuccess:
-    if LOCK.exists() and sorted_lock(LOCK.read_text()) != LOCK.read_text():
-        rewrite(LOCK, sorted_lock(LOCK.read_text()))
+    text = read_lock()
+    if sorted_lock(text) != text:
+        rewrite_lock(sorted_lock(text))

@@ -68,7 +68,7 @@ def wait_for_jobs_left_behind():
     holders = set(map(int, re.findall(r'"pid": (\d+)', locks.read_text()))) if locks.exists() else set()
     if not any(is_alive(pid) for pid in holders):
         locks.unlink(missing_ok=True)
-    forget_empty_runs(Path(".dvc/cache"))
+    forget_empty_runs(or_stop(cache_of, Path()).folder)
     if mend_lock():  # what it lost was not planned for
         stop("jobs of a killed run have ended only now: start again")
 
@@ -82,11 +82,11 @@ def is_alive(pid):
 
 def mend_lock():
     """Make dvc.lock readable, which DVC rewrites in place and is killed meanwhile; return whether it was not."""
-    text = LOCK.read_text(errors="replace") if LOCK.exists() else None
-    problem = problem_of(text) if text is not None else None
+    text = read_lock()
+    problem = problem_of(text) if Path(LOCK).exists() else None
     if problem == "conflict":
         stop("dvc.lock has the marks of a merge: keep one side (git checkout --ours dvc.lock), then start again")
     if problem:
         logger.info("dvc.lock was cut short, as by a killed run; what it lost comes back from DVC's cache.")
-        rewrite(LOCK, whole_entries(text))
+        rewrite_lock(whole_entries(text))
     return problem is not None

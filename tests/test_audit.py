@@ -19,11 +19,10 @@ from projects import ROOT, environment, run_in_process, smoke_params
 from distilled_circuits.artifacts import digest
 from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.findings import CHECKS
-from distilled_circuits.audit.record import LOCK
 from distilled_circuits.audit.schemas import SCHEMAS
 from distilled_circuits.cli import main
 from distilled_circuits.graph import Graph, load_graph
-from distilled_circuits.lockfile import files_of, md5
+from distilled_circuits.lockfile import LOCK, files_of, md5
 from distilled_circuits.models.recipes import train_from_scratch
 from distilled_circuits.running import run_stage
 

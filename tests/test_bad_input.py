@@ -564,7 +564,7 @@ def test_an_array_larger_than_memory_is_one_line(tmp_path, monkeypatch, capsys):
     write_artifact(tmp_path / "a.h5", z=lambda file: file.create_dataset("z", (10**7, 10**7), "f8", chunks=(1, 1000)))
     monkeypatch.setattr(cli, "run_stage", lambda *_: read_arrays(tmp_path / "a.h5", "s/1", ["z"]))
     assert cli.main(["run", "x"]) == 2
-    assert capsys.readouterr().err.startswith("distilled-circuits: too little memory (Unable to allocate")
+    assert capsys.readouterr().err.startswith("distilled-circuits: x: not enough memory (Unable to allocate")
 
 
 def header(content: bytes, length: int | None = None) -> bytes:

@@ -3,6 +3,7 @@
 import pytest
 from projects import call, git_init
 
+from distilled_circuits import around_dvc
 from distilled_circuits.lockfile import (
     entry_of,
     first_difference,
@@ -93,12 +94,15 @@ def test_entries_are_sorted_as_dvc_wrote_them():
     assert sorted_lock(head + one + two) == head + two + one
 
 
-def test_the_command_says_what_differs(folder):
-    """A shell asks with paths; the exit status is the answer."""
-    command = ("python", "-m", "distilled_circuits.lockfile")
-    assert call(folder, *command, "results/model", "results/file.json") == ""
-    said = call(folder, "sh", "-c", f"{' '.join(command)} results/other || echo asked")
-    assert said == "results/other: dvc.lock has no record of it; asking DVC\nasked\n"
+def test_a_job_asks_dvc_where_an_input_differs(folder, monkeypatch, capsys):
+    """The exit status is the answer: 0 where all is as recorded, 3 and a line where DVC is to restore inputs."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("distilled_circuits.around_dvc._plan", lambda _: {})
+    monkeypatch.setattr("distilled_circuits.around_dvc.change_since", lambda *_: None)
+    assert around_dvc.main(["before", "x", "results/model", "results/file.json"]) == 0
+    assert capsys.readouterr().out == ""
+    assert around_dvc.main(["before", "x", "results/other"]) == around_dvc.RESTORE
+    assert capsys.readouterr().out == "results/other: dvc.lock has no record of it; asking DVC\n"
 
 
 def test_a_lock_that_was_cut_short_is_known_wherever_it_was_cut(folder):

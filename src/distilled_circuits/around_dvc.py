@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from distilled_circuits.agreement import KEYS, change_since, is_recorded
+from distilled_circuits.dvc_cache import Cache, cache_of
 from distilled_circuits.errors import UserError
-from distilled_circuits.lockfile import entry_of, first_difference, is_readable, md5, recorded_outputs, without
+from distilled_circuits.lockfile import (
+    LOCK,
+    entry_of,
+    first_difference,
+    is_readable,
+    md5,
+    read_lock,
+    recorded_outputs,
+    without,
+)
+from distilled_circuits.messages import one_line
 from distilled_circuits.yaml_files import parse_yaml
 
-LOCK = Path("dvc.lock")
 RESTORE = 3
 """Exit status of `before`: DVC is to restore inputs."""
 
@@ -50,7 +59,7 @@ def _difference(inputs: Sequence[str]) -> str | None:
 
 def restored(name: str, inputs: Sequence[str]) -> int:
     """Remove what DVC restored from a damaged cache, which it does not notice, and raise UserError."""
-    _refuse_damaged(name, inputs, lambda: recorded_outputs(_text()))
+    _refuse_damaged(name, inputs, lambda: recorded_outputs(read_lock()))
     return 0
 
 
@@ -74,12 +83,8 @@ def _plan(name: str) -> dict[str, Any]:
     return json.loads((KEYS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _text() -> str:
-    return LOCK.read_text(encoding="utf-8", errors="replace") if LOCK.exists() else ""
-
-
 def _entry(name: str) -> dict[str, Any] | None:
-    return entry_of(_text(), name)
+    return entry_of(read_lock(), name)
 
 
 @contextmanager
@@ -96,12 +101,12 @@ def _forget(name: str) -> None:
     entry = _entry(name)
     if entry is None:
         return
-    cache = _cache()
+    cache = cache_of(Path()).folder
     for run in (cache / "runs").glob("*/*/*"):
         if run.is_file() and parse_yaml(run.read_text(encoding="utf-8")) == entry:
             run.unlink()
     forget_empty_runs(cache)
-    rewrite(LOCK, without(LOCK.read_text(encoding="utf-8"), name))
+    rewrite_lock(without(read_lock(), name))
 
 
 def forget_empty_runs(cache: Path) -> None:
@@ -111,8 +116,12 @@ def forget_empty_runs(cache: Path) -> None:
             folder.rmdir()
 
 
-def rewrite(lock: Path, text: str) -> None:
-    """Give dvc.lock another text, whole or not at all; nothing is no file, which is what DVC begins with."""
+def rewrite_lock(text: str) -> None:
+    """Give dvc.lock another text, whole or not at all; nothing is no file, which is what DVC begins with.
+
+    Without `artifacts`, whose numpy every job would import for it.
+    """
+    lock = Path(LOCK)
     beside = lock.with_name(f"{lock.name}.tmp-{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     beside.replace(lock)
@@ -127,7 +136,7 @@ def _refuse_damaged(name: str, paths: Sequence[str], recorded: Callable[[], Mapp
     with _dvc_at_rest():
         damaged = _damaged(paths, recorded())
         for path, digest in damaged.items():
-            for place in _damaged_objects(digest, _cache()):
+            for place in _damaged_objects(digest, cache_of(Path())):
                 place.unlink()
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink()
     if damaged:
@@ -152,19 +161,14 @@ def _digest(path: Path) -> str | None:
         return ""
 
 
-def _damaged_objects(digest: str, cache: Path) -> Iterator[Path]:
+def _damaged_objects(digest: str, cache: Cache) -> Iterator[Path]:
     """Yield objects of DVC's cache that are not what their names say: that of an output, and of a folder's files."""
-    place = cache / "files/md5" / digest[:2] / digest[2:]
+    place = cache.place(digest)
     if place.exists() and md5(place) != digest.removesuffix(".dir"):
         yield place
     elif place.exists() and digest.endswith(".dir"):
-        for file in json.loads(place.read_text(encoding="utf-8")):
-            yield from _damaged_objects(file["md5"], cache)
-
-
-def _cache() -> Path:
-    said = subprocess.run(["dvc", "cache", "dir"], check=True, text=True, capture_output=True)  # noqa: S607 - of this .venv
-    return Path(said.stdout.strip())
+        for file in (cache.listing(digest) or {}).values():
+            yield from _damaged_objects(file, cache)
 
 
 STEPS = {"before": before, "restored": restored, "after": after}
@@ -176,7 +180,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return STEPS[step](name, inputs)
     except (UserError, OSError) as error:
-        sys.stderr.write(f"distilled-circuits: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"distilled-circuits: {one_line(error)}\n")
         return 2
 
 

@@ -27,11 +27,11 @@ class Cache:
 
     def has(self, md5: str) -> bool:
         """Return whether an object is there; of a folder's, whether all its files are."""
-        place = self._place(md5)
+        place = self.place(md5)
         if not md5.endswith(".dir"):
             return place.exists()
         listing = self.listing(md5)
-        return listing is not None and all(self._place(file).exists() for file in listing.values())
+        return listing is not None and all(self.place(file).exists() for file in listing.values())
 
     def listing(self, md5: str) -> dict[str, str] | None:
         """Return the MD5s of a folder's files by their paths below it, or None where the cache cannot tell."""
@@ -42,7 +42,7 @@ class Cache:
 
     def text(self, md5: str) -> str | None:
         """Return an object's text, or None where it is not there."""
-        place = self._place(md5)
+        place = self.place(md5)
         return place.read_text(encoding="utf-8", errors="replace") if place.exists() else None
 
     def earlier_run(self, made_of: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -58,7 +58,8 @@ class Cache:
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
             return None
 
-    def _place(self, md5: str) -> Path:
+    def place(self, md5: str) -> Path:
+        """Return where an object is, if it is there."""
         return self.folder / "files/md5" / md5[:2] / md5[2:]
 
 
@@ -67,15 +68,13 @@ def cache_of(root: Path) -> Cache:
 
     Raises UserError for a configuration that cannot be read.
     """
-    folder = root / ".dvc/cache"
+    config = configparser.ConfigParser(interpolation=None, strict=False)
     for name in ("config", "config.local"):
-        config = configparser.ConfigParser(interpolation=None)
         try:
             config.read(root / ".dvc" / name, encoding="utf-8")
-        except configparser.Error as error:
-            raise UserError(f".dvc/{name}: {' '.join(str(error).split())}") from None
-        folder = root / ".dvc" / config.get("cache", "dir", fallback=folder.resolve())
-    return Cache(folder)
+        except (configparser.Error, UnicodeDecodeError) as error:
+            raise UserError(f".dvc/{name}: not readable ({' '.join(str(error).split())})") from None
+    return Cache(root / ".dvc" / config.get("cache", "dir", fallback="cache").strip("\"'"))
 
 
 def run_digest(made_of: Mapping[str, Any]) -> str:

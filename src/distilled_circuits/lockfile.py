@@ -1,14 +1,10 @@
-"""What dvc.lock records of files, and whether they still are as recorded: plain YAML and MD5, without starting DVC.
-
-`python -m distilled_circuits.lockfile PATH ...` exits with 0 if all are, and with 1 where DVC has to look.
-"""
+"""What dvc.lock records of files, and whether they still are as recorded: plain YAML and MD5, without starting DVC."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +13,17 @@ import yaml
 
 from distilled_circuits.yaml_files import parse_yaml
 
+LOCK = "dvc.lock"
 LARGE = 2**30
 """Bytes from which on a file is not read to see whether it changed: DVC remembers digests by time and size."""
 ENTRY = r"^(?=  \S)"
 """Where the entry of a stage begins in a dvc.lock's text."""
+
+
+def read_lock(root: Path = Path()) -> str:
+    """Return the text of a project's dvc.lock, bytes that are no text replaced; nothing where it is not there."""
+    lock = root / LOCK
+    return lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else ""
 
 
 def lock_stages(text: str) -> dict[str, Any]:
@@ -119,8 +122,7 @@ def is_readable(path: Path) -> bool:
 
 def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
     """Return why DVC has to look at outputs, or None if each is there and as `root`'s dvc.lock records it."""
-    lock = root / "dvc.lock"
-    recorded = recorded_outputs(lock.read_text(encoding="utf-8", errors="replace")) if lock.exists() else {}
+    recorded = recorded_outputs(read_lock(root))
     for path in paths:
         place = root / path
         if path not in recorded:
@@ -132,10 +134,3 @@ def first_difference(paths: Sequence[str], root: Path = Path()) -> str | None:
         if md5(place) != recorded[path]:
             return f"{path}: not what dvc.lock records"
     return None
-
-
-if __name__ == "__main__":
-    found = first_difference(sys.argv[1:])
-    if found:
-        sys.stdout.write(f"{found}; asking DVC\n")
-    sys.exit(found is not None)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from distilled_circuits.errors import UserError
 from distilled_circuits.foresight import Files, modules
 from distilled_circuits.graph import CODE, Graph, Instance, load_graph, look_up
+from distilled_circuits.messages import one_line
 
 Action = Literal["nothing", "restore", "run"]
 Outputs = Mapping[str, Mapping[str, Any]]
@@ -219,7 +220,7 @@ def main(name: str) -> int:
         graph = load_graph()
         print(plan(graph, targets=[named(graph, name)])[-1].asked)  # noqa: T201 - what the command is for
     except UserError as error:
-        sys.stderr.write(f"distilled-circuits: {error}\n")
+        sys.stderr.write(f"distilled-circuits: {one_line(error)}\n")
         return 2
     return 0
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from distilled_circuits.durations import in_words, last_seconds
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import PACKAGE, Graph, Instance, load_graph
+from distilled_circuits.lockfile import read_lock
 from distilled_circuits.params import Params
 from distilled_circuits.plan import Reason, Step, plan
 
@@ -46,8 +46,7 @@ def account(params: Params, target: str | None = None) -> Account:
     order = {item.name: place for place, item in enumerate(graph.items)}
     steps = plan(graph, targets=None if target is None else targets(graph, target))
     steps.sort(key=lambda step: order[step.instance.name])
-    lock = Path("dvc.lock")
-    removed = graph.abandoned(lock.read_text(encoding="utf-8")) if target is None and lock.exists() else []
+    removed = graph.abandoned(read_lock()) if target is None else []
     sides = {
         (step.instance.item["pair"], step.instance.name.partition("@")[0])
         for step in steps

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
-from distilled_circuits.lockfile import files_of
+from distilled_circuits.lockfile import files_of, folder_md5
 
 BLOCK = 2**20
 """Bytes read at a time."""
@@ -41,9 +40,7 @@ class Digests:
         """Return what `lockfile.md5` returns: of a folder that of the list of its files, with `.dir` behind."""
         if not path.is_dir():
             return self._read(path).result()[0]
-        listing = [{"md5": self.md5(file), "relpath": file.relative_to(path).as_posix()} for file in files_of(path)]
-        listing.sort(key=lambda entry: entry["relpath"])
-        return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+        return folder_md5({file.relative_to(path).as_posix(): self.md5(file) for file in files_of(path)})
 
     def sha256(self, path: Path) -> str:
         """Return what `artifacts.digest` returns: of a folder that of the digests and paths of its files."""

@@ -9,8 +9,9 @@ from typing import Any
 from distilled_circuits.artifacts import read_plain_json
 from distilled_circuits.audit.findings import DAMAGED, Finding, shown
 from distilled_circuits.audit.project import Project
-from distilled_circuits.audit.record import FROM_HISTORY, LOCK, File
+from distilled_circuits.audit.record import FROM_HISTORY, File
 from distilled_circuits.graph import CODE, PACKAGE, Instance
+from distilled_circuits.lockfile import LOCK
 
 CHECK = "inputs"
 RERUN = "run `snakemake`, which makes it again from what is there"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from distilled_circuits.audit.findings import Finding
 from distilled_circuits.audit.project import Project
-from distilled_circuits.audit.record import FROM_HISTORY, LOCK, File
+from distilled_circuits.audit.record import FROM_HISTORY, File
 from distilled_circuits.graph import Instance
-from distilled_circuits.lockfile import files_of
+from distilled_circuits.lockfile import LOCK, files_of
 
 CHECK = "bytes"
 TRACKED = ("README.md", ".gitignore")

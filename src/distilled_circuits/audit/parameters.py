@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from distilled_circuits.artifacts import to_json
 from distilled_circuits.audit.findings import DAMAGED, Finding, shown
 from distilled_circuits.audit.project import Project
-from distilled_circuits.audit.record import FROM_HISTORY, LOCK, Entry
+from distilled_circuits.audit.record import FROM_HISTORY, Entry
 from distilled_circuits.graph import Instance
+from distilled_circuits.lockfile import LOCK
 from distilled_circuits.params import Params
 from distilled_circuits.running import select
 from distilled_circuits.seed_ranges import seeds_of

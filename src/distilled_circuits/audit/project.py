@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.findings import DAMAGED
-from distilled_circuits.audit.record import LOCK, Entry, Record, read_record
+from distilled_circuits.audit.record import Entry, Record, read_record
 from distilled_circuits.audit.store import Store
 from distilled_circuits.graph import Graph, Instance, load_graph
+from distilled_circuits.lockfile import LOCK, read_lock
 from distilled_circuits.params import Params, load_params
 
 
@@ -28,14 +28,13 @@ class Project:
     @classmethod
     def here(cls, digests: Digests, store: Store) -> Project:
         """Read the project; raise UserError where it is none, or where params.yaml has a mistake."""
-        lock = Path(LOCK)
-        text = lock.read_text(encoding="utf-8", errors="replace") if lock.exists() else "stages: {}"
+        text = read_lock() if Path(LOCK).exists() else "stages: {}"
         return cls(load_graph(), load_params(Path("params.yaml")), read_record(text), digests, store)
 
-    @cached_property
+    @property
     def makers(self) -> dict[str, Instance]:
         """The stage that makes each output, in the order of the graph."""
-        return {out: item for item in self.graph.items for out in item.outputs}
+        return self.graph.outputs
 
     def entry(self, item: Instance) -> Entry:
         """Return what dvc.lock records of a stage; an empty entry for one that it does not know (a finding)."""

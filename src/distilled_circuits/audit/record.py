@@ -10,9 +10,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from distilled_circuits.audit.findings import Finding, shown
+from distilled_circuits.lockfile import LOCK
 from distilled_circuits.yaml_files import parse_yaml
 
-LOCK = "dvc.lock"
 FROM_HISTORY = "take dvc.lock from git's history (`git log -p dvc.lock`), or run `snakemake`"
 
 

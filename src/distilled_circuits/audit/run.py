@@ -19,11 +19,11 @@ from distilled_circuits.audit.outputs import check_bytes, unmade
 from distilled_circuits.audit.parameters import check_parameters
 from distilled_circuits.audit.place import Place
 from distilled_circuits.audit.project import Project, says_what_it_is
-from distilled_circuits.audit.record import LOCK
 from distilled_circuits.audit.schemas import SCHEMAS, schema_fits
 from distilled_circuits.audit.store import Store
 from distilled_circuits.errors import UserError
 from distilled_circuits.graph import CODE, PACKAGE, Instance
+from distilled_circuits.lockfile import LOCK
 from distilled_circuits.progress import track
 
 RESULTS = Path("results")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +12,9 @@ import yaml
 
 from distilled_circuits.diff.differences import Side
 from distilled_circuits.diff.stored import read_artifacts
+from distilled_circuits.dvc_cache import cache_of
 from distilled_circuits.errors import UserError
-from distilled_circuits.lockfile import LARGE, files_of, lock_stages, md5
+from distilled_circuits.lockfile import LARGE, LOCK, files_of, lock_stages, md5
 from distilled_circuits.yaml_files import parse_yaml
 
 SOURCES = ("src", "data", "dvc.yaml")
@@ -35,13 +35,13 @@ def side_at(revision: str, root: Path = Path()) -> Side:
     Raises UserError where git, the revision, or its params.yaml or dvc.lock is missing.
     """
     commit = commit_of(revision, root)
-    lock, params = (_shown(commit, revision, name, root) for name in ("dvc.lock", "params.yaml"))
+    lock, params = (_shown(commit, revision, name, root) for name in (LOCK, "params.yaml"))
     recorded = _recorded(lock, revision)
-    caches = _cache(root)
+    cache = cache_of(root)
 
     def find(path: str) -> Path | None:
         wanted = recorded.md5[path]
-        cached = caches / "files/md5" / wanted[:2] / wanted[2:]
+        cached = cache.place(wanted)
         if cached.is_file():
             return cached
         here = root / path
@@ -56,12 +56,12 @@ def side_at(revision: str, root: Path = Path()) -> Side:
 def side_here(root: Path = Path()) -> Side:
     """Return the working tree: files as they are, whatever dvc.lock says of them, which is noted where they differ."""
     texts = {}
-    for name in ("dvc.lock", "params.yaml"):
+    for name in (LOCK, "params.yaml"):
         try:
             texts[name] = (root / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise UserError(f"{name}: not there or not readable; `snakemake` makes what is to be compared") from None
-    recorded = _recorded(texts["dvc.lock"], "the working tree")
+    recorded = _recorded(texts[LOCK], "the working tree")
     found = {path: _md5_here(root / path, digest) for path, digest in recorded.md5.items()}
     there = {path: digest for path, digest in found.items() if digest}
     changed = [path for path, digest in there.items() if digest != recorded.md5[path]]
@@ -133,16 +133,6 @@ def _md5_here(path: Path, recorded: str) -> str | None:
         return None
     files = files_of(path) if path.is_dir() else [path]
     return recorded if any(file.stat().st_size >= LARGE for file in files) else md5(path)
-
-
-def _cache(root: Path) -> Path:
-    """Return the folder of DVC's cache, which .dvc/config and .dvc/config.local may set, relative to .dvc."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    try:
-        parser.read([root / ".dvc/config", root / ".dvc/config.local"], encoding="utf-8")
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise UserError(f".dvc/config: not readable ({' '.join(str(error).split())})") from None
-    return root / ".dvc" / parser.get("cache", "dir", fallback="cache").strip("\"'")
 
 
 def _side(
