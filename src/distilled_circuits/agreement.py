@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, as_json, load_graph, look_up, sha256
+from distilled_circuits.graph import CODE, PACKAGE, as_json, differing, load_graph, look_up, modules_in, sha256
 from distilled_circuits.lockfile import md5
 from distilled_circuits.yaml_files import parse_yaml, read_yaml
 
@@ -50,7 +50,8 @@ def change_since(name: str, plan: Plan, root: Path = Path()) -> str | None:
         except UserError:
             found = None
         if as_json(found) != value:
-            return f"params.yaml: {_place(parameter, as_json(found), value)}"
+            place, *_ = next(differing(parameter, value, as_json(found)))
+            return f"params.yaml: {place}"
     for path, digest in plan["files"].items():
         is_module = Path(path).is_relative_to(PACKAGE)  # they are held against what stage `code` noted
         if digest is not None and not is_module and (not (root / path).exists() or md5(root / path) != digest):
@@ -63,15 +64,6 @@ def change_since(name: str, plan: Plan, root: Path = Path()) -> str | None:
     return next((f"dvc.yaml: {part} of {name}" for part, value in parts.items() if value != plan[part]), None)
 
 
-def _place(name: str, found: Any, planned: Any) -> str:
-    """Return the dotted name of the first value that differs."""
-    if isinstance(found, dict) and isinstance(planned, dict):
-        for key in planned:
-            if found.get(key) != planned[key]:
-                return _place(f"{name}.{key}", found.get(key), planned[key])
-    return name
-
-
 def module_since(stage: str, root: Path = Path()) -> str | None:
     """Return the first module of a stage that is no longer as stage `code` noted it; None if it noted nothing.
 
@@ -80,10 +72,9 @@ def module_since(stage: str, root: Path = Path()) -> str | None:
     noted = root / CODE / f"{stage}.json"
     if not noted.exists():  # of stage `code` itself, and of a stage that is run by hand
         return None
-    try:
-        modules = dict(json.loads(noted.read_text(encoding="utf-8"))["provenance"]["inputs"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{noted}: damaged; delete it and start snakemake again") from None
+    modules = modules_in(noted.read_text(encoding="utf-8", errors="replace"))
+    if modules is None:
+        raise UserError(f"{noted}: damaged; delete it and start snakemake again")
     for module, digest in modules.items():
         if not (root / module).exists() or sha256(root / module) != digest:
             return module

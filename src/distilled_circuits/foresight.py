@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,14 +93,6 @@ class Files:
         if stage not in self._notes:
             self._notes[stage] = noted(stage, self._root / PACKAGE, self._root)
         return self._notes[stage]
-
-
-def modules(note: str) -> Mapping[str, str]:
-    """Return the digests of the modules that a note of stage `code` lists; none for what is no such note."""
-    try:
-        return json.loads(note)["provenance"]["inputs"]
-    except (ValueError, KeyError, TypeError):
-        return {}
 
 
 def _size(place: Path) -> int:

@@ -247,3 +247,23 @@ def look_up(content: Any, dotted: str) -> Any:
         except (KeyError, TypeError):
             raise UserError(f"params.yaml: {dotted}: missing, but dvc.yaml declares it") from None
     return content
+
+
+def differing(name: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted names at which two values of a parameter differ, with both values there, None for none."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = [key for key in before | after if before.get(key) != after.get(key)]
+        for key in keys:
+            yield from differing(f"{name}.{key}", before.get(key), after.get(key))
+        if keys:
+            return
+    if before != after:
+        yield name, before, after
+
+
+def modules_in(note: str) -> dict[str, str] | None:
+    """Return the SHA-256 of the modules that a note of stage `code` lists; None for what is no such note."""
+    try:
+        return dict(json.loads(note)["provenance"]["inputs"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

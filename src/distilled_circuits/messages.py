@@ -12,10 +12,15 @@ MOST_SHOWN = 120
 
 
 def one_line(message: object) -> str:
+    """Return a message on one printable line."""
+    line = printable(message)
+    return line if len(line) <= MOST else f"{line[: MOST - 105]} ... {line[-100:]}"
+
+
+def printable(message: object) -> str:
     """Return a message on one line, what does not print as escapes, so that no file can write to a terminal."""
     words = " ".join(str(message).split())
-    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)
-    return line if len(line) <= MOST else f"{line[: MOST - 105]} ... {line[-100:]}"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in words)
 
 
 def shown(value: object) -> str:

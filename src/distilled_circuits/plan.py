@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distilled_circuits.errors import UserError
-from distilled_circuits.foresight import Files, modules
-from distilled_circuits.graph import CODE, Graph, Instance, load_graph, look_up
+from distilled_circuits.foresight import Files
+from distilled_circuits.graph import CODE, Graph, Instance, differing, load_graph, look_up, modules_in
 from distilled_circuits.messages import one_line
 
 Action = Literal["nothing", "restore", "run"]
@@ -128,19 +128,11 @@ def _changes(
     for name in sorted(item.params):
         before, after = values.get(name), look_up(graph.content, name)
         if name not in values or before != after:
-            yield from tuple(_different(name, before, after)) or (Reason("parameter", name, before, after),)
+            places = tuple(differing(name, before, after)) or ((name, before, after),)  # or one that is new and null
+            yield from (Reason("parameter", *place) for place in places)
     known = {dep["path"]: dep.get("md5") for dep in entry.get("deps", [])}
     other = [path for path, digest in inputs.items() if digest is None or digest != known.get(path)]
     yield from dict.fromkeys(reason for path in other for reason in _of_input(path, known.get(path), files))
-
-
-def _different(name: str, before: Any, after: Any) -> Iterator[Reason]:
-    """Yield the values, at dotted names, by which two values of a parameter differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in before | after:
-            yield from _different(f"{name}.{key}", before.get(key), after.get(key))
-    elif before != after:
-        yield Reason("parameter", name, before, after)
 
 
 def _of_input(path: str, before: str | None, files: Files) -> Iterator[Reason]:
@@ -167,8 +159,8 @@ def _recorded(out: str, files: Files) -> str | None:
 
 def _of_modules(path: str, before: str | None, files: Files) -> Iterator[Reason]:
     """Yield the modules by which a stage's code is not what was recorded; the note itself if the old one is gone."""
-    now = modules(files.note(Path(path).stem))
-    was = modules(files.cache.text(before) or "") if before else {}
+    now = modules_in(files.note(Path(path).stem)) or {}
+    was = modules_in(files.cache.text(before) or "") or {} if before else {}
     different = [name for name in sorted({**was, **now}) if was.get(name) != now.get(name)]
     for name in different if was else [path]:
         yield Reason("code", name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.messages import printable
 
 CHECKS = ("bytes", "parameters", "inputs", "code", "invariants")
 LONGEST = 160
@@ -57,7 +58,7 @@ class Finding:
 
 def shown(value: Any) -> str:
     """Return a value on one line, cut where it is long: it may come from a damaged file."""
-    text = " ".join(str(value).split())
+    text = printable(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 

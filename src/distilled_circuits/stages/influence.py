@@ -143,6 +143,15 @@ class _Asked:
         model = load_model(self.job.input(self.name), self.device, dtype)
         return ENGINES[self.job.param("influence").engine](model, self.prompts.read_at)
 
+    def _checked(self) -> Lens:
+        """Return the lens of the sweep after a check of the model as it is stored, loaded once where that is one."""
+        lens = self.lens()
+        self_check(lens)
+        if self.dtype in {None, lens.model.dtype}:
+            return lens
+        del lens  # one model in memory at a time
+        return self.lens(self.dtype)
+
     def batch_size(self, share: Share) -> int:
         """Return the number of rows of a pass, measured once for all shares where it is `auto`."""
         chosen = self.job.param("influence").batch_size
@@ -176,8 +185,7 @@ class _Asked:
         if exact:
             first = self.prompts.rows(0, CHECKED_PROMPTS)
             return {"exact": self._results(self.lens(torch.float32), first, chunks, size, lambda _: None)["ablated"]}
-        self_check(self.lens())
-        lens = self.lens(self.dtype)
+        lens = self._checked()
         if isinstance(lens, HookLens):
             expected = estimate_sweep(lens, *self.prompts.ids.shape, size).describe()
             sys.stderr.write(f"{self.job.name} {self.name}{label and ', all shares together'}: {expected}\n")
