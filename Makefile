@@ -9,7 +9,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: reproduce reproduce-all test faults check bench clean
+.PHONY: reproduce reproduce-all test faults cluster coverage check bench clean
 
 reproduce: .venv/ready
 	snakemake --cores $(CORES)
@@ -23,12 +23,20 @@ reproduce-all: .venv/ready
 	@echo "The report is results/report.html"
 
 test: .venv/ready
-	@# Files side by side, each in one process: its tests share what they made.
-	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile
+	@# Files side by side, each in one process: its tests share what they made. The longest begin (tests/conftest.py).
+	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+
+# The same, and which lines of src/ were run: a third slower.
+coverage: COVERAGE := --cov distilled_circuits --cov-report term-missing:skip-covered --cov-fail-under 90
+coverage: test
 
 # All rows of docs/reliability.md, half an hour: KILLS=100 SEED=7 for more kills at other moments.
 faults: .venv/ready
-	FAULTS=all KILLS=$(or $(KILLS),30) SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 python -m pytest tests/test_faults.py tests/test_failures.py tests/test_agreement.py
+	LONG=1 KILLS=$(or $(KILLS),30) SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 python -m pytest tests/test_faults.py tests/test_failures.py tests/test_agreement.py
+
+# The whole graph through a Slurm of one node that the test starts, a quarter of an hour: apt-get install slurm-wlm munge
+cluster: .venv/ready
+	LONG=1 HF_HUB_OFFLINE=1 python -m pytest tests/test_slurm.py
 
 check: .venv/ready
 	ruff check .

@@ -20,6 +20,20 @@ from distilled_circuits.tasks.lexicon import Lexicon, load_lexicon
 torch.set_num_threads(1)  # on models this small more threads only wait for each other
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = (
+    "test_pipeline", "test_pairs", "test_faults", "test_rerun_matrix", "test_tutorial", "test_docs",
+    "test_shared_cache", "test_slurm", "test_shards", "test_audit", "test_task_files", "test_bad_input", "test_edges",
+)  # fmt: skip
+"""Files that pytest's processes begin with, so that none is left with a long one when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, and skip what takes minutes unless it is asked for."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+    for item in items:
+        if item.get_closest_marker("long") and "LONG" not in os.environ:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: `make faults` and `make cluster` run it"))
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from sklearn.dummy import DummyClassifier
 
 from distilled_circuits.graph import load_graph
 from distilled_circuits.running import run_stage
@@ -135,6 +137,17 @@ def run_in_process(folder: Path, params: dict[str, Any], monkeypatch: pytest.Mon
     for item in load_graph().items:
         if item.name != "code":
             run_stage(item.name.partition("@")[0], [f"{axis}={value}" for axis, value in item.item.items()])
+
+
+def quick_probes(patch: pytest.MonkeyPatch) -> None:
+    """Let stage `roles` fit probes that only guess, for tests that do not look at what they reach."""
+    patch.setattr("distilled_circuits.roles.probes.LogisticRegression", lambda **_: DummyClassifier())
+
+
+def no_drawing(patch: pytest.MonkeyPatch) -> None:
+    """Let stage `report` write a page without figures, whose drawing takes longer than all the rest."""
+    page = SimpleNamespace(run=lambda job: job.output("report").write_text("a page"))
+    patch.setitem(sys.modules, "distilled_circuits.stages.report", page)
 
 
 def _copy_tracked_results(folder: Path) -> None:

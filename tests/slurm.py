@@ -1,4 +1,4 @@
-"""A Slurm of one node on this machine, with a GPU that is none: all files of its daemons are in one folder."""
+"""A Slurm of one node on this machine, with two GPUs that are none: all files of its daemons are in one folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from projects import environment
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol", "sacct")
+GPUS = ("/dev/null", "/dev/zero")
 SECONDS = 30
 """So long we wait for a daemon to answer."""
 
@@ -40,7 +41,7 @@ def one_node(folder: Path) -> Iterator[dict[str, str]]:
         (folder / name).mkdir(parents=True)
     configuration = folder / "slurm.conf"
     configuration.write_text(_configuration(folder))
-    (folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/null\n")
+    (folder / "gres.conf").write_text("AutoDetect=off\n" + "".join(f"Name=gpu File={file}\n" for file in GPUS))
     for name in COMMANDS:  # jobs are started without SLURM_CONF, which the executor takes away
         command = folder / "bin" / name
         command.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {program(name)} "$@"\n')
@@ -96,7 +97,7 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=1
 MinJobAge=3600
 GresTypes=gpu
-NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:1
+NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs={os.cpu_count()} RealMemory={memory} Gres=gpu:{len(GPUS)}
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 

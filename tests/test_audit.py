@@ -8,13 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from projects import ROOT, environment, run_in_process, smoke_params
+from projects import ROOT, environment, no_drawing, quick_probes, run_in_process, smoke_params
 
 from distilled_circuits.artifacts import digest
 from distilled_circuits.audit.digests import Digests
@@ -105,9 +104,9 @@ def hurried(recipe: Any, *rest: Any) -> Any:
 def finished(tmp_path_factory) -> Path:
     """A finished run with its dvc.lock, made without DVC."""
     folder = tmp_path_factory.mktemp("audit") / "project"
-    page = SimpleNamespace(run=lambda job: job.output("report").write_text("a page"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "distilled_circuits.stages.report", page)  # drawing takes longer than all the rest
+        no_drawing(patch)
+        quick_probes(patch)
         for stage in ("replica", "rivals"):  # nothing depends on what they have learned
             patch.setattr(f"distilled_circuits.stages.{stage}.train_from_scratch", hurried)
         run_in_process(folder, smoke_params(**SMALL), patch)

@@ -1,6 +1,6 @@
 """What happens when something goes wrong: nothing is lost, no record is false, and one line says what to do.
 
-`FAULTS=all python -m pytest tests/test_faults.py` tries what takes longer too; docs/reliability.md has the counts.
+`make faults` tries what takes longer too; docs/reliability.md has the counts.
 """
 
 import os
@@ -15,7 +15,7 @@ from counted import REPORT, Project
 from kills import Chain, is_as_undisturbed, killed_chain
 from projects import call, environment, smoke_project
 
-LONG = pytest.mark.skipif("FAULTS" not in os.environ, reason="FAULTS=all tries this too")
+LONG = pytest.mark.long
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("SEED", "0"))
 ONE = {"tasks": ["num"], "megabytes": 1}
@@ -99,14 +99,20 @@ def test_the_pipeline_itself_killed_a_dozen_times(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "left", [0.5, pytest.param(0, marks=LONG), pytest.param(0.2, marks=LONG), pytest.param(None, marks=LONG)]
+    "left",
+    [
+        0.5,
+        pytest.param(0, marks=LONG),
+        pytest.param(0.2, marks=LONG),
+        pytest.param(None, marks=LONG),
+    ],
 )
 def test_a_lock_that_was_lost_comes_back(left, project, finished):
     """DVC rewrites dvc.lock in place: cut short by a kill, or deleted, it is the same after a run of no command."""
     lock = project.folder / "dvc.lock"
     text = lock.read_text()
     lock.unlink() if left is None else lock.write_text(text[: int(len(text) * left)])
-    assert project.ran(foretold=False) == []
+    assert project.ran() == []
     assert lock.read_text() == text
     assert project.contents() == finished.contents()
     assert "Nothing to be done" in call(project.folder, "snakemake")
@@ -133,7 +139,7 @@ def test_a_lock_of_another_revision(project, finished):
     project.set("ablate", threshold=0.2)
     project.ran()
     lock.write_text(text.replace("threshold: 0.2", "threshold: 0.7"))
-    assert project.ran(foretold=False) == []
+    assert project.ran() == []
     assert lock.read_text() == text
     assert project.contents() == finished.contents()
 
@@ -210,7 +216,11 @@ def test_a_clock_that_is_wrong(project, finished):
 @MAY_MOUNT
 @pytest.mark.parametrize(
     ("place", "size"),
-    [(".", "6m"), pytest.param("results", "2500k", marks=LONG), pytest.param(".dvc/cache", "2500k", marks=LONG)],
+    [
+        (".", "6m"),
+        pytest.param("results", "2500k", marks=LONG),
+        pytest.param(".dvc/cache", "2500k", marks=LONG),
+    ],
 )
 def test_a_disk_that_is_full(place, size, finished, tmp_path):
     """Jobs fail and leave nothing; with more room the same command goes on to the end of an undisturbed run."""
@@ -231,7 +241,10 @@ def test_a_disk_that_is_full(place, size, finished, tmp_path):
 
 
 @MAY_MOUNT
-@pytest.mark.parametrize("place", ["results", pytest.param(".dvc/cache", marks=LONG), pytest.param("logs", marks=LONG)])
+@pytest.mark.parametrize(
+    "place",
+    ["results", pytest.param(".dvc/cache", marks=LONG), pytest.param("logs", marks=LONG)],
+)
 def test_a_folder_that_cannot_be_written_to(place, project):
     """One line names it, and nothing has changed."""
     project.set("ablate", threshold=0.3)

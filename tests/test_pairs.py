@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import random_model, write_checkpoint
-from projects import run_in_process, smoke_params
+from projects import quick_probes, run_in_process, smoke_params
 
 from distilled_circuits.models.shapes import student_from_layers
 from distilled_circuits.models.tokenizer import word_level_tokenizer
@@ -52,10 +52,12 @@ def finished(tmp_path_factory, lexicon) -> Path:
             "battery.pairs": [],
             "distillation.tasks": [],
             "models": section,
-            "tasks": ["numerals", "ioi"],
+            "noise.tasks": ["ioi"],
+            "tasks": ["ioi"],  # the other tests have numerals
         }
     )
     with pytest.MonkeyPatch.context() as patch:
+        quick_probes(patch)
         run_in_process(folder / "project", params, patch)
     return folder / "project"
 

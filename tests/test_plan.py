@@ -3,6 +3,7 @@
 Whether it comes as foretold is tested wherever a tiny pipeline is run: tests/test_rerun_matrix.py.
 """
 
+import re
 import shutil
 
 import pytest
@@ -119,6 +120,18 @@ def test_what_is_as_recorded_is_left_alone(ran):
     assert names.index("model@a") < names.index("score@a")
 
 
+def test_an_entry_that_was_cut_short_is_none(folder):
+    """Wherever a kill cut dvc.lock in it: a run leaves it out before it begins, and brings back what it had."""
+    lock = folder / "dvc.lock"
+    text = lock.read_text()
+    last = list(re.finditer(r"^  (\S+):$", text, re.MULTILINE))[-1]
+    for end in range(last.start() + 3, len(text), 17):
+        lock.write_text(text[:end])
+        assert {name: words[0] for name, words in said(folder).items()} == {last[1]: "restore"}
+    lock.write_text(text[: last.end() + 9])
+    assert said(folder) == {last[1]: ("restore", "never run")}
+
+
 def test_a_parameter_is_named_with_its_values(folder):
     """At its own dotted name, though its section is declared; what is behind runs only if it has to."""
     change(folder, model={"seed": 1})
@@ -221,7 +234,7 @@ def test_a_command_counts(folder):
 
 
 def test_dvc_does_what_was_foretold(folder):
-    """A new seed: models run, scores have the same bytes, the report stays. Back without dvc.lock: all is restored."""
+    """A new seed: models run, scores have the same bytes, the report stays. Without a record: restored."""
     lock = (folder / "dvc.lock").read_text()
     change(folder, model={"seed": 1})
     steps = steps_of(folder)
@@ -235,6 +248,10 @@ def test_dvc_does_what_was_foretold(folder):
     told = call(folder, "dvc", "repro")
     assert {name for name in steps if f"Stage '{name}' is cached" in told} == set(steps)
     assert yaml.safe_load((folder / "dvc.lock").read_text()) == yaml.safe_load(lock)
+    (folder / "dvc.lock").write_text(lock[: lock.rindex("path: report.html\n") + len("path: report.html\n")])
+    assert said(folder) == {"report": ("restore", "damaged report.html")}
+    assert "Stage 'report' is cached" in call(folder, "dvc", "repro")
+    assert (folder / "dvc.lock").read_text() == lock
 
 
 def test_large_outputs_are_not_read(folder, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from projects import call, environment, project, smoke_params, tiny_project
+from projects import call, copy_of, environment, project, smoke_params, tiny_project
 from slurm import NoSlurm, one_node
+
+from distilled_circuits.lockfile import without
 
 pytest.importorskip("snakemake_executor_plugin_slurm")
 ON_CLUSTER = ("snakemake", "--workflow-profile", "profiles/slurm")
 ON_ONE_NODE = (*ON_CLUSTER, "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
+INFLUENCE = "results/pairs/mini/numerals/influence.h5"
 QUICK = (
     "--seconds-between-status-checks",
     "2",
@@ -50,6 +54,22 @@ def requests(said: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def test_shards_through_slurm_end_in_the_lock_of_a_local_run(slurm, finished_run, tmp_path):
+    """A sweep that DVC does not know any more is made again by jobs of sbatch: not a byte differs."""
+    folder, name, made = copy_of(finished_run, tmp_path / "copy"), "influence@mini-numerals", INFLUENCE
+    before = (folder / "dvc.lock").read_text(), (folder / made).read_bytes()
+    (folder / "dvc.lock").write_text(without(before[0], name))
+    shutil.rmtree(folder / ".dvc/cache/runs")
+    (folder / made).unlink()
+    said = call(folder, *ON_ONE_NODE, made, *QUICK, "--config", "shards={influence: 2}", "gpu=true", **slurm)
+    assert len(re.findall("has been submitted with SLURM jobid", said)) == 3
+    assert all(log.read_text() for log in folder.glob("logs/influence@*-of-2.log"))
+    assert ((folder / "dvc.lock").read_text(), (folder / made).read_bytes()) == before
+    asked = requests(call(folder, "scontrol", "--details", "show", "jobs", **slurm))
+    assert asked["influence"] == asked["influence_shard"] == ("500M", "04:00:00", "1")
+
+
+@pytest.mark.long
 def test_the_graph_through_slurm_ends_in_the_lock_of_a_local_run(slurm, tmp_path):
     """All stages as jobs of sbatch, influence and distillation in shards: not a byte differs, nothing is left to do."""
     params = yaml.safe_dump(smoke_params(**{"distillation.seeds": ["0-1"]}), sort_keys=False)
@@ -70,6 +90,7 @@ def test_the_graph_through_slurm_ends_in_the_lock_of_a_local_run(slurm, tmp_path
     assert "up to date" in call(cluster, "dvc", "status")
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_waits_for_its_jobs_in_the_queue(slurm, tmp_path):
     """They go on without it; the next run lets them end, and no command runs twice."""
     folder, ran = tiny_project(tmp_path / "tiny"), tmp_path / "ran"

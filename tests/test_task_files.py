@@ -9,7 +9,7 @@ import yaml
 from checkpoints import byte_level_tokenizer, random_model, write_checkpoint
 from conftest import ROOT
 from lan2024 import lan_folder, needs_lan
-from projects import run_in_process, smoke_params
+from projects import no_drawing, quick_probes, run_in_process, smoke_params
 
 from distilled_circuits.artifacts import read_json, read_provenance
 from distilled_circuits.errors import UserError
@@ -131,6 +131,8 @@ def test_the_prompts_of_lan_et_al_go_through_the_pipeline(tmp_path, monkeypatch)
             texts += [row["text"] for row in json.loads(place.read_text())]
     words = sorted({word for text in texts for word in text.replace(".", " ").split()})
     pair = checkpoints(tmp_path / "models", [*(f" {word} {word}" for word in words), *words] * 30, 1500)
+    quick_probes(monkeypatch)
+    no_drawing(monkeypatch)
     run_in_process(tmp_path / "project", params_for(pair, chosen, list(chosen), **{"prompts.number": 48}), monkeypatch)
     for name in chosen:
         stored = read_json(Path(f"results/pairs/mine/{name}/prompts.json"), "prompts/3")

@@ -8,7 +8,7 @@ from typing import Any
 
 from distilled_circuits.dvc_cache import Cache, cache_of
 from distilled_circuits.graph import PACKAGE, Graph, Instance
-from distilled_circuits.lockfile import LARGE, files_of, folder_md5, lock_stages, md5, read_lock
+from distilled_circuits.lockfile import LARGE, files_of, folder_md5, lock_stages, md5, mended, read_lock
 from distilled_circuits.stages.code import noted
 
 
@@ -16,7 +16,7 @@ class Files:
     """A project's dvc.lock, cache and files, each read once; `after` is told what each step of a run will leave."""
 
     def __init__(self, graph: Graph, root: Path) -> None:
-        self._lock = read_lock(root)
+        self._lock = mended(read_lock(root))
         self._graph, self._root = graph, root
         self._digests: dict[str, str | None] = {}
         self._notes: dict[str, str] = {}

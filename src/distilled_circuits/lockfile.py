@@ -72,6 +72,11 @@ def whole_entries(text: str) -> str:
     return head + "".join(entries[:-1]) if entries[1:] else ""
 
 
+def mended(text: str) -> str:
+    """Return a dvc.lock's text as a run leaves it before its first job: without an entry that was cut short."""
+    return whole_entries(text) if problem_of(text) == "cut short" else text
+
+
 def without(text: str, stage: str) -> str:
     """Return a dvc.lock's text without the entry of a stage; nothing if that was all."""
     head, *entries = re.split(ENTRY, text, flags=re.MULTILINE)

@@ -99,7 +99,7 @@ def _step(item: Instance, graph: Graph, files: Files) -> Step:
     certain = any(reason.kind != "upstream" for reason in changed)
     broken = () if certain else tuple(_broken(item, recorded, files))
     outs: Outputs = recorded
-    if changed:
+    if changed or (broken and not _in_cache(item, recorded, files)):  # then DVC looks for a run that it made before
         outs = {} if None in inputs.values() else _of_earlier_run(item, inputs, graph, files)
     action: Action = "nothing"
     if changed or broken:
