@@ -24,7 +24,8 @@ reproduce-all: .venv/ready
 
 test: .venv/ready
 	@# Files side by side, each in one process: its tests share what they made. The longest begin (tests/conftest.py).
-	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	@# One process more than cores, for some wait for what they have started.
+	HF_HUB_OFFLINE=1 python -m pytest --numprocesses $$(($(CORES) + 1)) --dist loadfile --no-loadscope-reorder $(COVERAGE)
 
 # The same, and which lines of src/ were run: a third slower.
 coverage: COVERAGE := --cov distilled_circuits --cov-report term-missing:skip-covered --cov-fail-under 90

@@ -16,7 +16,7 @@ from kills import Chain, is_as_undisturbed, killed_chain
 from projects import call, environment, smoke_project
 
 LONG = pytest.mark.long
-KILLS = int(os.environ.get("KILLS", "3"))
+KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("SEED", "0"))
 ONE = {"tasks": ["num"], "megabytes": 1}
 """The tiny graph with one task: a model, its cache, its ablation, a report."""
