@@ -33,7 +33,7 @@ coverage: test
 
 # All rows of docs/reliability.md, half an hour: KILLS=100 SEED=7 for more kills at other moments.
 faults: .venv/ready
-	LONG=1 KILLS=$(or $(KILLS),30) SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 python -m pytest tests/test_faults.py tests/test_failures.py tests/test_agreement.py
+	LONG=1 KILLS=$(or $(KILLS),30) SEED=$(or $(SEED),0) HF_HUB_OFFLINE=1 python -m pytest tests/test_faults.py tests/test_failures.py tests/test_agreement.py tests/test_rerun_matrix.py
 
 # The whole graph through a Slurm of one node that the test starts, a quarter of an hour: apt-get install slurm-wlm munge
 cluster: .venv/ready

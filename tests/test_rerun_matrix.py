@@ -3,6 +3,7 @@
 Each run is foretold by `plan`, and what comes is held against that.
 """
 
+import pytest
 import yaml
 from counted import EVERYTHING, REPORT, Project
 from projects import call
@@ -110,6 +111,7 @@ def test_locks_that_were_cut_short_do_not_stop_a_run(tmp_path):
     assert project.clean()
 
 
+@pytest.mark.long
 def test_six_jobs_at_once_with_large_outputs(tmp_path):
     """Six caches of 50 MB in parallel: no lock error, whatever DVC hashes meanwhile."""
     project = Project(tmp_path / "tiny", tasks=[f"t{n}" for n in range(6)], megabytes=50)
