@@ -701,7 +701,7 @@ def test_a_finished_run_is_clean_and_says_so_alike(capsys):
 
 @pytest.mark.usefixtures("project")
 def test_a_person_reads_lines(capsys):
-    """Of a named artifact what it says of itself, then one line a mismatch, then the counts."""
+    """Of a named artifact what it says of itself, not of all in a folder; one line a mismatch, then the counts."""
     flip(MLPS, 0.9)
     capsys.readouterr()
     assert main(["audit", MLPS]) == 1
@@ -710,6 +710,8 @@ def test_a_person_reads_lines(capsys):
     assert any(line.startswith("  libraries: ") and '"h5py"' in line for line in said)
     assert finding.startswith(f"{TASK}/mlps.h5: ")
     assert re.search(r"1 artifact of 1 stage, mismatches: bytes 1, parameters 0, inputs 0, code 0, ", last)
+    assert main(["audit", TASK]) == 1
+    assert "libraries" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")
