@@ -1,6 +1,7 @@
 # Each target sets up .venv when it is missing. CORES=8 uses more cores (reproduce, test), PYTHON=python3.12 another Python.
 PYTHON ?= python3
 CORES ?= 2
+COVERAGE :=
 # Exact versions that install without a GPU. For your GPU's build of torch: install it into .venv first and set
 # CONSTRAINTS= to nothing (docs/installation.md).
 CONSTRAINTS ?= --constraint constraints.txt

@@ -178,5 +178,6 @@ onstart:
 
 onsuccess:
     text = read_lock()
-    if sorted_lock(text) != text:
-        rewrite_lock(sorted_lock(text))
+    in_order = sorted_lock(text)
+    if in_order != text:
+        rewrite_lock(in_order)

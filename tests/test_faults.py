@@ -99,13 +99,7 @@ def test_the_pipeline_itself_killed_a_dozen_times(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "left",
-    [
-        0.5,
-        pytest.param(0, marks=LONG),
-        pytest.param(0.2, marks=LONG),
-        pytest.param(None, marks=LONG),
-    ],
+    "left", [0.5, pytest.param(0, marks=LONG), pytest.param(0.2, marks=LONG), pytest.param(None, marks=LONG)]
 )
 def test_a_lock_that_was_lost_comes_back(left, project, finished):
     """DVC rewrites dvc.lock in place: cut short by a kill, or deleted, it is the same after a run of no command."""
@@ -216,11 +210,7 @@ def test_a_clock_that_is_wrong(project, finished):
 @MAY_MOUNT
 @pytest.mark.parametrize(
     ("place", "size"),
-    [
-        (".", "6m"),
-        pytest.param("results", "2500k", marks=LONG),
-        pytest.param(".dvc/cache", "2500k", marks=LONG),
-    ],
+    [(".", "6m"), pytest.param("results", "2500k", marks=LONG), pytest.param(".dvc/cache", "2500k", marks=LONG)],
 )
 def test_a_disk_that_is_full(place, size, finished, tmp_path):
     """Jobs fail and leave nothing; with more room the same command goes on to the end of an undisturbed run."""
@@ -241,10 +231,7 @@ def test_a_disk_that_is_full(place, size, finished, tmp_path):
 
 
 @MAY_MOUNT
-@pytest.mark.parametrize(
-    "place",
-    ["results", pytest.param(".dvc/cache", marks=LONG), pytest.param("logs", marks=LONG)],
-)
+@pytest.mark.parametrize("place", ["results", pytest.param(".dvc/cache", marks=LONG), pytest.param("logs", marks=LONG)])
 def test_a_folder_that_cannot_be_written_to(place, project):
     """One line names it, and nothing has changed."""
     project.set("ablate", threshold=0.3)

@@ -157,16 +157,8 @@ def test_another_run_makes_the_same_bytes(finished, tmp_path, monkeypatch):
 def test_both_engines_make_the_same_bytes(finished):
     """`dvc repro` runs stages of its own accord and leaves the dvc.lock that jobs of Snakemake left."""
     before = (finished / "dvc.lock").read_text()
-    call(
-        finished,
-        "dvc",
-        "repro",
-        "--force",
-        "--single-item",
-        "questions@theory_of_mind",
-        "verdicts@0-small-theory_of_mind",
-        "comparison",
-    )
+    again = ("questions@theory_of_mind", "verdicts@0-small-theory_of_mind", "comparison")
+    call(finished, "dvc", "repro", "--force", "--single-item", *again)
     assert yaml.safe_load((finished / "dvc.lock").read_text()) == yaml.safe_load(before)
 
 

@@ -199,7 +199,12 @@ def places_of(path: str) -> list[str]:
 
 def load_graph(root: Path = Path()) -> Graph:
     """Read dvc.yaml and params.yaml in `root`; raise UserError when either is missing."""
-    content, declared = (read_yaml(root / name) for name in ("params.yaml", "dvc.yaml"))
+    return graph_of(read_yaml(root / "params.yaml"), root)
+
+
+def graph_of(content: dict[str, Any], root: Path = Path()) -> Graph:
+    """Read dvc.yaml in `root` with what was read of params.yaml; raise UserError when it is missing."""
+    declared = read_yaml(root / "dvc.yaml")
     name = "stages"
     try:
         stages = {}

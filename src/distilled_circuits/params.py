@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -156,7 +156,11 @@ class Params(Section):
 
 def load_params(path: Path) -> Params:
     """Read and validate params.yaml; raise UserError with one line that names key, finding and what is allowed."""
-    content = read_yaml(path)
+    return validated(read_yaml(path), path)
+
+
+def validated(content: Any, path: Path) -> Params:
+    """Return what was read of params.yaml as parameters; raise UserError for a mistake, `path` being what it names."""
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, allowed: keys with values")
     try:

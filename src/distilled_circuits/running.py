@@ -15,9 +15,10 @@ from typing import Any
 from distilled_circuits.agreement import change_since, module_since
 from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, Instance, load_graph, sha256
+from distilled_circuits.graph import CODE, PACKAGE, Instance, graph_of, sha256
 from distilled_circuits.lockfile import files_of
-from distilled_circuits.params import Params, load_params
+from distilled_circuits.params import Params, validated
+from distilled_circuits.yaml_files import read_yaml
 
 SPLIT = ("influence", "distillation")
 """Stages whose work can be computed in shards."""
@@ -27,9 +28,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def run_stage(stage: str, item: Sequence[str]) -> None:
     """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares, or a shard of it."""
     began = time.monotonic()
-    load_params(Path("params.yaml"))  # a mistake in it is said in its own words
-    graph = load_graph()
-    params = load_params(Path("params.yaml"))  # later, so that what the graph has of it is as old at least
+    written = Path("params.yaml")
+    content = read_yaml(written)  # once, so that parameters and graph are of one moment
+    params = validated(content, written)  # first: a mistake in it is said in its own words
+    graph = graph_of(content)
     if stage not in graph.stages:
         raise UserError(f"{stage}: no such stage, allowed: {', '.join(graph.stages)}")
     malformed = [part for part in item if "=" not in part]

@@ -78,18 +78,18 @@ def read_yaml(path: Path) -> Any:
 
 def _problem(content: Any) -> str | None:
     """Name the first key that is no text or number that is too large, or say that there are too many values."""
-    todo: list[tuple[tuple[str, ...], Any]] = [((), content)]
+    to_read: list[tuple[tuple[str, ...], Any]] = [((), content)]
     for _ in range(MOST):
-        if not todo:
+        if not to_read:
             return None
-        place, value = todo.pop()
+        place, value = to_read.pop()
         if isinstance(value, dict):
             for key, inner in value.items():
                 if not isinstance(key, str):
                     return f"{'.'.join((*place, shown(key)))}: found a key that is no text, allowed: texts; quote it"
-                todo.append(((*place, key), inner))
+                to_read.append(((*place, key), inner))
         elif isinstance(value, (list, tuple, set)):
-            todo += [(place, inner) for inner in value]
+            to_read += [(place, inner) for inner in value]
         elif isinstance(value, int) and abs(value) > LARGEST:
             return f"{'.'.join(place)}: found {shown(value)}, allowed: whole numbers up to {LARGEST}"
     return f"more than {MOST} values; does an alias (*name) stand for what it stands in, or for many aliases?"
