@@ -21,7 +21,7 @@ include: "run_lock.smk"
 
 
 graph = or_stop(load_graph)
-os.environ["PULL"] = "--pull" if config.get("pull") else ""  # docs/team.md: fetch what others have computed
+os.environ |= {"PULL": "--pull" if config.get("pull") else ""}  # docs/team.md: fetch what others have computed
 before_jobs = []  # what else is done when a run starts, after everybody else's jobs have ended
 LOOK = "python -m distilled_circuits.around_dvc"
 MANY = 20  # inputs from which on a stage without a matrix has all outputs restored: no other job runs beside it
