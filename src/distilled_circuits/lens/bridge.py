@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
 
 from distilled_circuits.lens.interface import Edit, Lens, Site, reader
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CANONICAL_NAMES = {
     "resid_pre": "hook_in",

@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from distilled_circuits.tasks.encoding import Reader, encode_prompts
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example, Prompt, scatter
 from distilled_circuits.tasks.registry import TASKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 EVALUATION_PROMPTS = 256
 """Held-out prompts a task on which accuracy is measured while training."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.prompt import Example
 from distilled_circuits.tasks.registry import Lesson
 from distilled_circuits.tasks.stories import STORIES, TEXTS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 MEMORY = 0.9
 """Weight of the past in the running accuracy that the course goes by."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.models.corpus import EVALUATION_PROMPTS, EVALUATION_SEED, Questions, encode_questions
 from distilled_circuits.models.curriculum import Course, StoryBatch, story_batches
@@ -19,6 +18,9 @@ from distilled_circuits.models.training import Evaluation, Schedule, train
 from distilled_circuits.tasks.encoding import Reader
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.stories import STORIES, story_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 POSITIONS = 160
 """Longest text: seven boxes, each asked for once."""

@@ -6,15 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
 from distilled_circuits.artifacts import digest
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.architectures import architecture_of
 from distilled_circuits.models.checkpoint_files import BUFFERS, OTHER_HEADS
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def choose_device(wanted: str) -> torch.device:

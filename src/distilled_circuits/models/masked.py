@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.models.corpus import draw_text
 from distilled_circuits.models.training import Reading
 from distilled_circuits.tasks.lexicon import Lexicon
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 MASKED_SHARE = 0.15
 """Share of the other tokens that are masked too (Devlin et al., 2018), all of them by the mask itself."""

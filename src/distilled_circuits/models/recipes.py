@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from distilled_circuits.lens.architectures import architecture_of
 from distilled_circuits.models.corpus import evaluation_questions, training_batches
@@ -18,6 +17,9 @@ from distilled_circuits.models.training import CAUSAL, Evaluation, Reading, Sche
 from distilled_circuits.tasks.encoding import Reader
 from distilled_circuits.tasks.lexicon import Lexicon
 from distilled_circuits.tasks.registry import vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -16,11 +16,13 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedModel,
 )
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.lens.architectures import architecture_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MAXIMUM_POSITIONS = 64
 DEPTH = {"gpt2": "n_layer", "llama": "num_hidden_layers", "bert": "num_hidden_layers", "distilbert": "n_layers"}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
-from transformers import PreTrainedModel
 
 from distilled_circuits.errors import UserError
 from distilled_circuits.models.corpus import Batch, Questions
 from distilled_circuits.progress import track
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from distilled_circuits.artifacts import write_hdf5
 from distilled_circuits.circuits.ablation import PromptTensors, replacement
@@ -27,6 +27,9 @@ from distilled_circuits.stages.inputs import prompt_tensors
 from distilled_circuits.stages.job import Job
 from distilled_circuits.stages.measured_records import measured_record
 from distilled_circuits.statistics import bootstrap_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def run(job: Job) -> None:

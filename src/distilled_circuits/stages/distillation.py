@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from distilled_circuits.artifacts import Provenance, read_json, replacing, to_json, write_json
 from distilled_circuits.comparison.representations import ModelRecord
@@ -29,6 +28,9 @@ from distilled_circuits.stages.shares import WHOLE, Share
 from distilled_circuits.stages.stored_questions import stored_questions
 from distilled_circuits.stages.student_answers import Examination, companion, read, similarity
 from distilled_circuits.stages.student_training import Classroom, Run, Taught
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHARE = "distillation_share/1"
 """Schema of what one share of the seeds gave."""

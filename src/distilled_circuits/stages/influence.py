@@ -186,7 +186,7 @@ class _Asked:
             first = self.prompts.rows(0, CHECKED_PROMPTS)
             return {"exact": self._results(self.lens(torch.float32), first, chunks, size, lambda _: None)["ablated"]}
         lens = self._checked()
-        if isinstance(lens, HookLens):
+        if isinstance(lens, HookLens) and chunks[0] == self.chunks(size)[0][1]:  # the share that begins says it for all
             expected = estimate_sweep(lens, *self.prompts.ids.shape, size).describe()
             sys.stderr.write(f"{self.job.name} {self.name}{label and ', all shares together'}: {expected}\n")
         found = self._results(lens, self.prompts, chunks, size, advance)
