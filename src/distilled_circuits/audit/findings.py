@@ -62,11 +62,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
+def damage(error: BaseException) -> str:
+    """Return on one line what reading a damaged file raised."""
+    return shown(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+
+
 @contextmanager
 def as_wrong(place: str, expected: str, into: list[Wrong]) -> Iterator[None]:
     """Turn what reading a damaged file raises inside the block into a `Wrong`."""
     try:
         yield
     except DAMAGED as error:
-        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        into.append(Wrong(place, expected, shown(said)))
+        into.append(Wrong(place, expected, damage(error)))

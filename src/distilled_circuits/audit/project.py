@@ -10,9 +10,10 @@ from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.findings import DAMAGED
 from distilled_circuits.audit.record import Entry, Record, read_record
 from distilled_circuits.audit.store import Store
-from distilled_circuits.graph import Graph, Instance, load_graph
+from distilled_circuits.graph import Graph, Instance, graph_of
 from distilled_circuits.lockfile import LOCK, read_lock
-from distilled_circuits.params import Params, load_params
+from distilled_circuits.params import Params, validated
+from distilled_circuits.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class Project:
     @classmethod
     def here(cls, digests: Digests, store: Store) -> Project:
         """Read the project; raise UserError where it is none, or where params.yaml has a mistake."""
+        written = Path("params.yaml")
+        content = read_yaml(written)  # once, so that parameters and graph are of one moment
+        params = validated(content, written)
         text = read_lock() if Path(LOCK).exists() else "stages: {}"
-        return cls(load_graph(), load_params(Path("params.yaml")), read_record(text), digests, store)
+        return cls(graph_of(content), params, read_record(text), digests, store)
 
     @property
     def makers(self) -> dict[str, Instance]:

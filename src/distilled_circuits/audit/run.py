@@ -13,7 +13,7 @@ from typing import Any
 from distilled_circuits.audit.code import Revision, check_code, revision
 from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.expect import finite
-from distilled_circuits.audit.findings import CHECKS, DAMAGED, Finding, Wrong, as_wrong, shown
+from distilled_circuits.audit.findings import CHECKS, DAMAGED, Finding, Wrong, as_wrong, damage, shown
 from distilled_circuits.audit.inputs import check_inputs
 from distilled_circuits.audit.outputs import check_bytes, unmade
 from distilled_circuits.audit.parameters import check_parameters
@@ -104,7 +104,7 @@ def of_stage(project: Project, item: Instance) -> Iterator[Finding]:
             yield from check(project, item)
         except DAMAGED as error:
             remedy = f"delete it and run `snakemake`; {LOCK} may be damaged too"
-            yield Finding(item.outputs[0], name, "content", "what the stage writes", _said(error), remedy)
+            yield Finding(item.outputs[0], name, "content", "what the stage writes", damage(error), remedy)
 
 
 def check_invariants(project: Project, item: Instance, path: str) -> Iterator[Finding]:
@@ -208,7 +208,3 @@ def _number(count: int, noun: str) -> str:
 
 def _is_code(path: str) -> bool:
     return path == str(PACKAGE) or path.startswith((f"{CODE}/", f"{PACKAGE}/"))
-
-
-def _said(error: BaseException) -> str:
-    return shown(error if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
