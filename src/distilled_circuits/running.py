@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import shutil
@@ -78,7 +79,7 @@ def use_threads(number: int) -> None:
 
 def _compute(stage: str, job: Any, shard: str | None) -> None:
     """Compute a stage whole, or one shard of it."""
-    module = importlib.import_module(f"distilled_circuits.stages.{stage}")
+    module = _module(stage)
     if stage not in SPLIT:
         module.run(job)
         return
@@ -90,6 +91,19 @@ def _compute(stage: str, job: Any, shard: str | None) -> None:
         run_whole(module, job, code)
     else:
         run_shard(module, job, shard, code)
+
+
+def _module(stage: str) -> Any:
+    """Import a stage's module; garbage is never looked for in what its first import makes, which stays."""
+    name = f"distilled_circuits.stages.{stage}"
+    if name not in sys.modules:
+        gc.disable()
+        try:
+            importlib.import_module(name)
+            gc.freeze()
+        finally:
+            gc.enable()
+    return sys.modules[name]
 
 
 def _refuse_changes(instance: Instance, plan: dict[str, Any], made: dict[str, Any], consequence: str) -> None:
