@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -14,10 +13,6 @@ from distilled_circuits.failures import in_one_line
 from distilled_circuits.messages import one_line
 from distilled_circuits.params import load_params
 from distilled_circuits.running import run_stage, use_threads
-
-SELDOM = 20_000
-"""New objects after which a stage's process looks for garbage: at Python's 700 an eighth of a short stage went there,
-for torch and transformers make hundreds of thousands that stay."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print_diff(options.revisions, options.json)
         else:
-            gc.set_threshold(SELDOM, 10, 10)
             run_stage(options.stage, options.item)
     except UserError as error:
         sys.stderr.write(f"distilled-circuits: {one_line(error)}\n")

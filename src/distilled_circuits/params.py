@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from distilled_circuits.errors import UserError
+from distilled_circuits.graph import Graph, graph_of
 from distilled_circuits.messages import one_line, shown
 from distilled_circuits.param_analysis import (
     Activations,
@@ -156,10 +157,17 @@ class Params(Section):
 
 def load_params(path: Path) -> Params:
     """Read and validate params.yaml; raise UserError with one line that names key, finding and what is allowed."""
-    return validated(read_yaml(path), path)
+    return _validated(read_yaml(path), path)
 
 
-def validated(content: Any, path: Path) -> Params:
+def load_params_and_graph() -> tuple[Params, Graph]:
+    """Read params.yaml once for both, so that they are of one moment; its mistakes are said before dvc.yaml's."""
+    path = Path("params.yaml")
+    content = read_yaml(path)
+    return _validated(content, path), graph_of(content)
+
+
+def _validated(content: Any, path: Path) -> Params:
     """Return what was read of params.yaml as parameters; raise UserError for a mistake, `path` being what it names."""
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, allowed: keys with values")

@@ -16,23 +16,22 @@ from typing import Any
 from distilled_circuits.agreement import change_since, module_since
 from distilled_circuits.durations import record
 from distilled_circuits.errors import UserError
-from distilled_circuits.graph import CODE, PACKAGE, Instance, graph_of, sha256
+from distilled_circuits.graph import CODE, PACKAGE, Instance, sha256
 from distilled_circuits.lockfile import files_of
-from distilled_circuits.params import Params, validated
-from distilled_circuits.yaml_files import read_yaml
+from distilled_circuits.params import Params, load_params_and_graph
 
 SPLIT = ("influence", "distillation")
 """Stages whose work can be computed in shards."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SELDOM = 20_000
+"""New objects after which a stage's process looks for garbage: at Python's 700 an eighth of a short stage went there,
+for torch and transformers make hundreds of thousands that stay."""
 
 
 def run_stage(stage: str, item: Sequence[str]) -> None:
     """Run one stage for one item with the inputs, parameters and outputs that dvc.yaml declares, or a shard of it."""
     began = time.monotonic()
-    written = Path("params.yaml")
-    content = read_yaml(written)  # once, so that parameters and graph are of one moment
-    params = validated(content, written)  # first: a mistake in it is said in its own words
-    graph = graph_of(content)
+    params, graph = load_params_and_graph()
     if stage not in graph.stages:
         raise UserError(f"{stage}: no such stage, allowed: {', '.join(graph.stages)}")
     malformed = [part for part in item if "=" not in part]
@@ -94,13 +93,14 @@ def _compute(stage: str, job: Any, shard: str | None) -> None:
 
 
 def _module(stage: str) -> Any:
-    """Import a stage's module; garbage is never looked for in what its first import makes, which stays."""
+    """Import a stage's module; garbage is looked for seldom from then on, and never in what the import made."""
     name = f"distilled_circuits.stages.{stage}"
     if name not in sys.modules:
         gc.disable()
         try:
             importlib.import_module(name)
             gc.freeze()
+            gc.set_threshold(SELDOM, 10, 10)
         finally:
             gc.enable()
     return sys.modules[name]

@@ -10,10 +10,9 @@ from distilled_circuits.audit.digests import Digests
 from distilled_circuits.audit.findings import DAMAGED
 from distilled_circuits.audit.record import Entry, Record, read_record
 from distilled_circuits.audit.store import Store
-from distilled_circuits.graph import Graph, Instance, graph_of
+from distilled_circuits.graph import Graph, Instance
 from distilled_circuits.lockfile import LOCK, read_lock
-from distilled_circuits.params import Params, validated
-from distilled_circuits.yaml_files import read_yaml
+from distilled_circuits.params import Params, load_params_and_graph
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,9 @@ class Project:
     @classmethod
     def here(cls, digests: Digests, store: Store) -> Project:
         """Read the project; raise UserError where it is none, or where params.yaml has a mistake."""
-        written = Path("params.yaml")
-        content = read_yaml(written)  # once, so that parameters and graph are of one moment
-        params = validated(content, written)
+        params, graph = load_params_and_graph()
         text = read_lock() if Path(LOCK).exists() else "stages: {}"
-        return cls(graph_of(content), params, read_record(text), digests, store)
+        return cls(graph, params, read_record(text), digests, store)
 
     @property
     def makers(self) -> dict[str, Instance]:
